@@ -1,0 +1,481 @@
+//! What can be asked of a deployment, and what is answered: plain data, the same for every transport.
+//!
+//! [`Operations`] has two implementations: [`crate::Local`] opens the stores, and the client of `vintner-server`
+//! talks to a running service. Whoever holds one need not know which.
+
+use std::{collections::BTreeMap, fmt};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use vintner_core::{
+    Boundary, FeatureType, Knowledge, ProjectName, RegistryVersion, Timestamp, Value, ViewId,
+    ViewName,
+};
+use vintner_registry::{
+    model::{Entity, FeatureService, Source, ViewRevision},
+    selection::{FeatureRequest, NameStyle},
+};
+use vintner_repo::RepoFile;
+
+use crate::error::OpsError;
+
+/// Everything Vintner does for its users. Each method is one command of the command line.
+#[async_trait]
+pub trait Operations: Send + Sync {
+    /// Parses and plans a repo, touches nothing.
+    async fn check(&self, files: &[RepoFile]) -> Result<CheckReport, OpsError>;
+
+    /// What applying a repo would change.
+    async fn plan(&self, files: &[RepoFile]) -> Result<PlanReport, OpsError>;
+
+    /// Applies a repo; `base` is the registry version of the plan that was agreed to.
+    async fn apply(
+        &self,
+        files: &[RepoFile],
+        base: RegistryVersion,
+        author: &str,
+    ) -> Result<ApplyReport, OpsError>;
+
+    /// Brings the stores up to date; `events` is told of every step as it happens.
+    async fn materialize(
+        &self,
+        request: &MaterializeRequest,
+        events: &(dyn Fn(MaterializeEvent) + Send + Sync),
+    ) -> Result<Vec<ViewRun>, OpsError>;
+
+    /// The point-in-time join of entity rows with features.
+    async fn get_historical(
+        &self,
+        request: &HistoricalRequest,
+        entity_rows: EntityRows,
+    ) -> Result<TrainingRows, OpsError>;
+
+    /// Feature vectors as of now.
+    async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError>;
+
+    /// The objects of a kind.
+    async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError>;
+
+    /// One object with all that is known of it.
+    async fn show(&self, kind: ObjectKind, name: &str) -> Result<Detail, OpsError>;
+
+    /// The registry's versions, newest first.
+    async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError>;
+
+    /// What changed between two versions of the registry.
+    async fn diff(&self, from: RegistryVersion, to: RegistryVersion) -> Result<Changes, OpsError>;
+
+    /// What going back to an old version would change.
+    async fn plan_rollback(&self, to: RegistryVersion) -> Result<Changes, OpsError>;
+
+    /// Makes a new version that equals an old one; `base` is the registry version of the plan that was agreed to.
+    async fn rollback(
+        &self,
+        to: RegistryVersion,
+        base: RegistryVersion,
+        author: &str,
+    ) -> Result<RegistryVersion, OpsError>;
+
+    /// The materialization runs, newest first.
+    async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError>;
+}
+
+/// A mistake or a doubt in the user's repo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether it stops the repo from being applied.
+    pub severity: Severity,
+    /// A stable name, like `repo::unknown_field`.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do; may be empty.
+    pub help: String,
+    /// The file, relative to the repo.
+    pub file: String,
+    /// Line in the file, from 1; 0 for the file as a whole.
+    pub line: u32,
+    /// Column in the line, from 1, in characters.
+    pub column: u32,
+    /// The whole as text, with the place underlined.
+    pub rendered: String,
+}
+
+/// How bad a [`Problem`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The repo can be applied.
+    Warning,
+    /// It cannot.
+    Error,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Everything that is wrong or doubtful, in the order of the files.
+    pub problems: Vec<Problem>,
+    /// How many objects of each kind the repo declares; empty when there are errors.
+    pub objects: Vec<(ObjectKind, usize)>,
+}
+
+/// What applying a repo would change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanReport {
+    /// Everything that is wrong or doubtful in the repo.
+    pub problems: Vec<Problem>,
+    /// The changes; none when the repo has errors.
+    pub changes: Option<Changes>,
+}
+
+/// What applying a repo has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyReport {
+    /// Everything that is wrong or doubtful in the repo.
+    pub problems: Vec<Problem>,
+    /// The changes; none when the repo has errors, and then nothing was written.
+    pub changes: Option<Changes>,
+    /// The version that was written; none when there was nothing to change.
+    pub version: Option<RegistryVersion>,
+}
+
+/// Changes to one project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The project.
+    pub project: ProjectName,
+    /// The registry version that they start from.
+    pub base: RegistryVersion,
+    /// One entry per object, in the order they are shown.
+    pub changes: Vec<Change>,
+    /// The whole as text.
+    pub text: String,
+}
+
+/// What changes in one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The object's kind.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: String,
+    /// `create`, `update`, `new_version`, `backfill` or `delete`.
+    pub action: String,
+    /// Why, one sentence each.
+    pub reasons: Vec<String>,
+    /// What happens to data, one sentence each.
+    pub data: Vec<String>,
+}
+
+/// The kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// Entities.
+    Entity,
+    /// Sources.
+    Source,
+    /// Feature views.
+    FeatureView,
+    /// Feature services.
+    FeatureService,
+}
+
+impl ObjectKind {
+    /// Every kind, in the order they are shown.
+    pub const ALL: [Self; 4] = [
+        Self::Entity,
+        Self::Source,
+        Self::FeatureView,
+        Self::FeatureService,
+    ];
+
+    /// The `kind` in YAML, and the word on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Entity => "entity",
+            Self::Source => "source",
+            Self::FeatureView => "feature_view",
+            Self::FeatureService => "feature_service",
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Which views to bring up to date, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaterializeRequest {
+    /// The views; all of them when empty.
+    pub views: Vec<ViewName>,
+    /// The window of event time to compute again; without it, from where the last run ended.
+    pub window: Option<(Timestamp, Timestamp)>,
+    /// Whether to compute everything again.
+    pub scope: Scope,
+}
+
+/// How much of a view a run computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// What is new.
+    Incremental,
+    /// Everything.
+    FullRefresh,
+}
+
+/// A step of a materialization, as it happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MaterializeEvent {
+    /// A view's run begins; `plan` says in words what it does and why.
+    Started {
+        /// The view version.
+        view: ViewId,
+        /// What is done.
+        plan: String,
+    },
+    /// Rows written so far.
+    Progress {
+        /// The view version.
+        view: ViewId,
+        /// Which store they go to.
+        phase: Phase,
+        /// How many.
+        rows: u64,
+    },
+    /// A view's run is over.
+    Finished(ViewRun),
+}
+
+/// The store that a run is writing to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The Delta table.
+    Offline,
+    /// The online store.
+    Online,
+}
+
+/// What one view's run has done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ViewRun {
+    /// The view version.
+    pub view: ViewId,
+    /// What was done, in words: `appended 3 new files`, `nothing new`.
+    pub plan: String,
+    /// Rows read from the source that are in the run's window.
+    pub rows_read: u64,
+    /// Rows written to the Delta table.
+    pub rows_written: u64,
+    /// Rows left out because a join key or the event time is null.
+    pub rows_left_out: u64,
+    /// Rows written to the online store.
+    pub online_written: u64,
+    /// Rows not written to the online store because it has newer ones.
+    pub online_kept: u64,
+    /// Rows held back from the online store because their event time has not come.
+    pub online_held_back: u64,
+    /// Time for the Delta table, microseconds.
+    pub offline_micros: u64,
+    /// Time for the online store, microseconds.
+    pub online_micros: u64,
+}
+
+/// Which features to join, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoricalRequest {
+    /// The features.
+    pub features: FeatureRequest,
+    /// How columns are named.
+    pub names: NameStyle,
+    /// Whether rows must have been known.
+    pub knowledge: Knowledge,
+    /// Whether a row at exactly the entity row's time counts.
+    pub boundary: Boundary,
+    /// The entity rows' time column; without it `event_timestamp`, else the only timestamp column.
+    pub timestamp_column: Option<String>,
+}
+
+/// Record batches as they come.
+pub type BatchStream = BoxStream<'static, Result<RecordBatch, OpsError>>;
+
+/// The training job's rows.
+pub struct EntityRows {
+    /// Their columns.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub batches: BatchStream,
+}
+
+/// The answer to a [`HistoricalRequest`]: exactly the entity rows, in their order, with the features.
+pub struct TrainingRows {
+    /// The entity rows' columns, then the features in the order asked.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub batches: BatchStream,
+    /// The registry version that they were made with.
+    pub registry_version: RegistryVersion,
+    /// What is known when the last batch has come.
+    pub report: tokio::sync::oneshot::Receiver<HistoricalReport>,
+}
+
+/// What a join has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoricalReport {
+    /// Entity rows.
+    pub rows: u64,
+    /// Entity rows whose key or time is null, per view: they have no features of it.
+    pub rows_without_key: BTreeMap<ViewName, u64>,
+    /// Entity rows that met a visible feature row, per view.
+    pub rows_matched: BTreeMap<ViewName, u64>,
+}
+
+/// Which features to look up, and of what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnlineRequest {
+    /// The features.
+    pub features: FeatureRequest,
+    /// How columns are named.
+    pub names: NameStyle,
+    /// The join keys, each with one value per entity; all of one length.
+    pub entities: Vec<EntityColumn>,
+}
+
+/// The values of one join key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntityColumn {
+    /// The join key.
+    pub name: String,
+    /// One value per entity. Text is read as the join key's type; integers fit any integer type that holds them.
+    pub values: Vec<Option<Value>>,
+}
+
+/// The answer to an [`OnlineRequest`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnlineResponse {
+    /// The join keys as they were read.
+    pub entities: Vec<EntityColumn>,
+    /// The features in the order asked.
+    pub features: Vec<OnlineColumn>,
+    /// The registry version that answered.
+    pub registry_version: RegistryVersion,
+}
+
+/// One feature of every entity that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnlineColumn {
+    /// The column's name.
+    pub name: String,
+    /// Its type.
+    pub feature_type: FeatureType,
+    /// One value per entity.
+    pub values: Vec<Option<Value>>,
+    /// What was found.
+    pub statuses: Vec<vintner_online::Status>,
+    /// The event time of the row that was found.
+    pub event_timestamps: Vec<Option<Timestamp>>,
+}
+
+/// One object in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its name; a feature view's with its version.
+    pub name: String,
+    /// What is worth knowing at a glance.
+    pub detail: String,
+    /// What it is.
+    pub description: String,
+    /// Who answers for it.
+    pub owner: String,
+}
+
+/// One object with all that is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detail {
+    /// An entity.
+    Entity {
+        /// As applied.
+        entity: Entity,
+        /// The views that use it.
+        used_by: Vec<ViewName>,
+    },
+    /// A source.
+    Source {
+        /// As applied.
+        source: Source,
+        /// The views that read it.
+        used_by: Vec<ViewName>,
+    },
+    /// A feature view.
+    FeatureView(Box<ViewDetail>),
+    /// A feature service.
+    FeatureService {
+        /// As applied.
+        service: FeatureService,
+        /// Its columns in order: name, type, and the view and feature they come from.
+        columns: Vec<ServiceColumn>,
+    },
+}
+
+/// One column of a feature service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceColumn {
+    /// The column's name on both paths.
+    pub name: String,
+    /// Its type.
+    pub feature_type: FeatureType,
+    /// Where it comes from: `view@version:feature`.
+    pub from: String,
+}
+
+/// A feature view with all that is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ViewDetail {
+    /// The current version, as applied.
+    pub revision: ViewRevision,
+    /// All versions that are not retired.
+    pub versions: Vec<ViewId>,
+    /// The services that use it.
+    pub used_by: Vec<String>,
+    /// Version of its Delta table; none before the first run.
+    pub delta_version: Option<u64>,
+    /// Rows in its Delta table.
+    pub rows: Option<u64>,
+    /// The newest event time in its Delta table.
+    pub newest_event: Option<Timestamp>,
+    /// Its last run.
+    pub last_run: Option<Run>,
+}
+
+/// One version of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Which.
+    pub version: RegistryVersion,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// Who wrote it.
+    pub author: String,
+    /// What made it.
+    pub reason: String,
+    /// What it holds, in words.
+    pub summary: String,
+}
+
+/// One materialization run of one view, as recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Its id.
+    pub id: String,
+    /// What it has done.
+    pub view_run: ViewRun,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What went wrong; empty when it was done.
+    pub error: String,
+}

@@ -1,0 +1,84 @@
+//! What goes wrong in an operation, by whose fault it is.
+
+use std::error::Error;
+
+/// Whose fault an error is, and whether the same call can work later. Transports turn it into their codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The request is wrong; the same call fails again.
+    Request,
+    /// What the request names does not exist.
+    NotFound,
+    /// Somebody else was first; plan again.
+    Stale,
+    /// The user's data is wrong: a source file, entity rows.
+    Data,
+    /// A store or its network failed; the same call can work later.
+    Store,
+    /// Vintner is at fault.
+    Internal,
+}
+
+/// An operation's error: a message for people, whose fault it is, and the error that caused it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct OpsError {
+    /// Whose fault it is.
+    pub fault: Fault,
+    /// What was tried, on what, and what to do.
+    pub message: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl OpsError {
+    /// An error without a cause.
+    pub fn new(fault: Fault, message: impl Into<String>) -> Self {
+        Self {
+            fault,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// The message of another error, with its cause.
+    pub fn from_error(fault: Fault, error: impl Error + Send + Sync + 'static) -> Self {
+        Self {
+            fault,
+            message: error.to_string(),
+            source: Some(Box::new(Cause(Box::new(error)))),
+        }
+    }
+
+    /// The message and every cause that adds something, joined by `: `.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut next = self.source();
+        while let Some(error) = next {
+            let message = error.to_string();
+            if !text.contains(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
+            next = error.source();
+        }
+        text
+    }
+}
+
+/// Hands on an error whose own message is already told.
+#[derive(Debug)]
+struct Cause(Box<dyn Error + Send + Sync>);
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
