@@ -1,6 +1,7 @@
 //! Entity columns of an online request, read as the join keys' types.
 
-use vintner_core::{EntityKey, JoinKey, KeyColumns, KeySchema, KeyType, KeyValue, Value, arrow_values, nearest::nearest};
+use arrow::array::RecordBatch;
+use vintner_core::{JoinKey, KeyType, KeyValue, Value, arrow_values, nearest::nearest};
 use vintner_registry::selection::Selection;
 
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Entities {
     columns: Vec<(JoinKey, Vec<Option<KeyValue>>)>,
-    count: usize,
 }
 
 impl Entities {
@@ -60,25 +60,16 @@ impl Entities {
             let values = column.values.iter().map(|value| value.as_ref().map(|value| key_value(key, value)).transpose());
             Ok((key.clone(), values.collect::<Result<_, _>>()?))
         });
-        Ok(Self { columns: columns.collect::<Result<_, OpsError>>()?, count })
+        Ok(Self { columns: columns.collect::<Result<_, OpsError>>()? })
     }
 
-    /// How many entities there are.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// The key of every entity in a view; none where one of its values is null.
-    pub(super) fn keys(&self, schema: &KeySchema) -> Result<Vec<Option<EntityKey>>, OpsError> {
-        let arrays: Vec<_> = schema
-            .join_keys()
-            .iter()
-            .filter_map(|key| self.columns.iter().find(|(known, _)| known == key))
-            .map(|(key, values)| arrow_values::key_column(key.key_type, values.iter().map(Option::as_ref)))
-            .collect();
-        let columns = KeyColumns::new(schema, &arrays.iter().collect::<Vec<_>>())
-            .map_err(|error| OpsError::from_error(Fault::Internal, error))?;
-        Ok((0..self.count).map(|row| columns.key(row)).collect())
+    /// The entities as Arrow columns, one per join key.
+    pub(super) fn batch(&self) -> Result<RecordBatch, OpsError> {
+        let columns = self.columns.iter().map(|(key, values)| {
+            let column = arrow_values::key_column(key.key_type, values.iter().map(Option::as_ref));
+            (key.name.as_str(), column, true)
+        });
+        RecordBatch::try_from_iter_with_nullable(columns).map_err(|error| OpsError::from_error(Fault::Internal, error))
     }
 
     /// The columns as they were read.
