@@ -8,6 +8,8 @@
 
 pub mod api;
 pub mod error;
+mod local;
 
 pub use api::Operations;
 pub use error::{Fault, OpsError};
+pub use local::{Local, check};
