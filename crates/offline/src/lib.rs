@@ -1,1 +1,4 @@
-//! stub
+//! The batch engine.
+
+pub mod planner;
+pub mod sources;
