@@ -1,1 +1,3 @@
-//! stub
+//! The batch engine: sources, materialization into Delta tables, and the point-in-time join.
+
+pub mod delta;
