@@ -1,3 +1,5 @@
 //! The batch engine: sources, materialization into Delta tables, and the point-in-time join.
 
 pub mod delta;
+pub mod planner;
+pub mod sources;
