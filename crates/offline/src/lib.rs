@@ -1,5 +1,6 @@
 //! The batch engine: sources, materialization into Delta tables, and the point-in-time join.
 
 pub mod delta;
+pub mod materialize;
 pub mod planner;
 pub mod sources;
