@@ -1,1 +1,10 @@
-//! stub
+//! What tests are made of: naive oracles and the cases that are put to them.
+//!
+//! Start at [`oracle`]: the point-in-time join and the online read as plain loops over all rows. [`grid`] draws small
+//! cases in which times sit on each other's boundaries.
+//!
+//! * Holds always: nothing here calls the code that decides visibility in the product; only its types are shared.
+//! * Not here: assertions about one crate's internals; they stand beside the code.
+
+pub mod grid;
+pub mod oracle;
