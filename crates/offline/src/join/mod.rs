@@ -46,7 +46,7 @@ mod entity_rows;
 mod exec;
 mod output;
 mod spec;
-mod ties;
+pub(crate) mod ties;
 mod view_columns;
 mod winners;
 

@@ -15,21 +15,21 @@ use vintner_core::{FeatureName, FeatureType};
 
 /// The order in which a view's features are compared.
 #[derive(Debug, Clone)]
-pub(super) struct TieBreak(Vec<usize>);
+pub(crate) struct TieBreak(Vec<usize>);
 
 /// Compares rows of two sets of columns of one view.
-pub(super) struct RowComparator(Vec<DynComparator>);
+pub(crate) struct RowComparator(Vec<DynComparator>);
 
 impl TieBreak {
     /// For a view of these features.
-    pub(super) fn new(features: &[(FeatureName, FeatureType)]) -> Self {
+    pub(crate) fn new(features: &[(FeatureName, FeatureType)]) -> Self {
         let mut places: Vec<usize> = (0..features.len()).collect();
         places.sort_by_key(|&place| &features[place].0);
         Self(places)
     }
 
     /// A comparison of rows of `left` with rows of `right`.
-    pub(super) fn between(&self, left: &[ArrayRef], right: &[ArrayRef]) -> Result<RowComparator> {
+    pub(crate) fn between(&self, left: &[ArrayRef], right: &[ArrayRef]) -> Result<RowComparator> {
         let nulls_first = SortOptions {
             descending: false,
             nulls_first: true,
@@ -43,7 +43,7 @@ impl TieBreak {
 }
 
 impl RowComparator {
-    pub(super) fn compare(&self, left: usize, right: usize) -> Ordering {
+    pub(crate) fn compare(&self, left: usize, right: usize) -> Ordering {
         let mut columns = self.0.iter().map(|compare| compare(left, right));
         columns
             .find(|ordering| ordering.is_ne())
