@@ -25,3 +25,6 @@ pub use read::{
 };
 pub use row::{PackedRow, RowEncodeError, RowEncoder, RowLayout};
 pub use store::{Expiry, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport};
+
+#[cfg(test)]
+mod tests;
