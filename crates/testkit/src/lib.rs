@@ -1,1 +1,3 @@
-//! stub
+//! What tests share: generators, the naive oracle, and real servers. A development dependency only.
+
+pub mod redis;

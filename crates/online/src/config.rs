@@ -1,0 +1,45 @@
+//! Which online store a deployment uses.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    embedded::EmbeddedStore,
+    error::OnlineError,
+    redis::{RedisStore, RedisUrl},
+    store::OnlineStore,
+};
+
+/// An online store and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnlineStoreConfig {
+    /// In a folder of this machine.
+    Embedded {
+        /// The folder; relative to the folder of `vintner.yaml`.
+        path: PathBuf,
+    },
+    /// In a Redis server.
+    Redis {
+        /// The server.
+        url: RedisUrl,
+    },
+}
+
+/// Opens the online store. `root` is what a relative path is relative to. A Redis server is not contacted yet: one
+/// that is down is an error of the first call that needs it.
+///
+/// # Errors
+/// [`OnlineError`] when the embedded store cannot be opened.
+pub async fn open(
+    config: &OnlineStoreConfig,
+    root: &Path,
+) -> Result<Arc<dyn OnlineStore>, OnlineError> {
+    Ok(match config {
+        OnlineStoreConfig::Embedded { path } => {
+            Arc::new(EmbeddedStore::open(&root.join(path)).await?)
+        }
+        OnlineStoreConfig::Redis { url } => Arc::new(RedisStore::new(url.clone())?),
+    })
+}

@@ -1,0 +1,345 @@
+//! The online store that needs no server: an LMDB environment in a folder, shared by any number of processes.
+//!
+//! Keys and values are described in `docs/formats/online-row.md`. A write is on disk when the call returns, so it
+//! survives the death of the process. Reads see the last committed write of every process and never wait for one.
+//!
+//! Rows stay until their view is deleted: nothing here expires, since the statuses of a read decide what counts. A
+//! sweep of rows long past their ttl would only save space, and belongs here when it comes.
+//!
+//! [`environment`] opens, shares and grows the memory map; this module decides what is in it.
+//! Not here: shared file systems. LMDB's locks need the processes on one machine.
+
+mod environment;
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use heed::RwTxn;
+use vintner_core::{EntityKey, ProjectName, ViewId};
+
+use crate::{
+    error::{OnlineError, StoreFailure},
+    row::TIME_BYTES,
+    store::{Expiry, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport},
+};
+use environment::{Databases, Environment};
+
+/// The map size of a new environment. It grows by itself, and takes no space before it is filled.
+const FIRST_MAP_BYTES: usize = 1 << 30;
+
+/// Rows per transaction of writes, so that no other writer waits long behind one.
+const WRITE_ROWS: usize = 16_384;
+/// Bytes of keys and rows per transaction of writes, for the same reason.
+const WRITE_BYTES: usize = 8 << 20;
+/// Rows per transaction of a deletion.
+const DELETE_ROWS: usize = 16_384;
+
+/// The longest key that LMDB takes.
+const MAX_KEY_BYTES: usize = 511;
+/// In a stored key, after the view: the entity key itself follows.
+const PLAIN: u8 = 0;
+/// In a stored key, after the view: the entity key's BLAKE3 hash follows, and the value begins with the key itself.
+const HASHED: u8 = 1;
+
+/// The online store in an LMDB environment.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    environment: Arc<Environment>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in a folder, which is made when it is not there. Opening one folder twice gives one store.
+    ///
+    /// # Errors
+    /// [`OnlineError`] when the folder is not ours to use, or holds something else.
+    pub async fn open(folder: &Path) -> Result<Self, OnlineError> {
+        Self::open_with(folder, FIRST_MAP_BYTES).await
+    }
+
+    async fn open_with(folder: &Path, map_bytes: usize) -> Result<Self, OnlineError> {
+        let owned = folder.to_owned();
+        let opened =
+            tokio::task::spawn_blocking(move || Environment::open(&owned, map_bytes)).await;
+        let environment = opened.map_err(|err| interrupted(&folder.display(), "open", &err))??;
+        Ok(Self { environment })
+    }
+
+    /// Runs `work` where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        action: &str,
+        work: impl FnOnce(&Environment) -> Result<T, OnlineError> + Send + 'static,
+    ) -> Result<T, OnlineError> {
+        let environment = Arc::clone(&self.environment);
+        tokio::task::spawn_blocking(move || work(&environment))
+            .await
+            .map_err(|err| interrupted(&self.environment.name(), action, &err))?
+    }
+}
+
+fn interrupted(store: &impl ToString, action: &str, err: &tokio::task::JoinError) -> OnlineError {
+    OnlineError::Failed {
+        store: store.to_string(),
+        action: action.to_owned(),
+        source: StoreFailure::Other(err.to_string()),
+    }
+}
+
+#[async_trait]
+impl OnlineStore for EmbeddedStore {
+    async fn write(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        _expiry: Option<Expiry>,
+        rows: &[OnlineRow],
+    ) -> Result<WriteReport, OnlineError> {
+        let action = format!("write rows of {view}");
+        let prefix = view_prefix(project, view);
+        let mut report = WriteReport::default();
+        let mut rows = rows.iter().peekable();
+        while rows.peek().is_some() {
+            let mut batch = Batch::default();
+            while let Some(row) = rows
+                .next_if(|_| batch.entries.len() < WRITE_ROWS && batch.bytes.len() < WRITE_BYTES)
+            {
+                batch.push(&prefix, row);
+            }
+            let (action, view) = (action.clone(), view.clone());
+            report += self
+                .blocking(&action.clone(), move |environment| {
+                    let outcome =
+                        environment.write(&action, |txn, databases| batch.put(txn, databases))?;
+                    outcome.map_err(|key| environment.collision(&view, key))
+                })
+                .await?;
+        }
+        Ok(report)
+    }
+
+    async fn read(
+        &self,
+        project: &ProjectName,
+        lookups: &[Lookup<'_>],
+    ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError> {
+        // The map is in memory or a page fault away, so a read does not leave its thread. All rows are copied into
+        // one buffer, since nothing may point into the map after its transaction.
+        let mut buffer = BytesMut::new();
+        let found = self.environment.read("read rows", |txn, databases| {
+            buffer.clear();
+            let mut found = Vec::with_capacity(lookups.len());
+            for lookup in lookups {
+                let mut stored_key = view_prefix(project, lookup.view);
+                let prefix_length = stored_key.len();
+                let mut places = Vec::with_capacity(lookup.keys.len());
+                for key in lookup.keys {
+                    stored_key.truncate(prefix_length);
+                    let kind = push_entity(&mut stored_key, key);
+                    let place = match databases.rows.get(txn, &stored_key)? {
+                        None => None,
+                        Some(value) => match row_of(kind, value, key.as_bytes()) {
+                            Some(row) => {
+                                let start = buffer.len();
+                                buffer.extend_from_slice(row);
+                                Some(start..buffer.len())
+                            }
+                            None => return Ok(Err((lookup.view, key))),
+                        },
+                    };
+                    places.push(place);
+                }
+                found.push(places);
+            }
+            Ok(Ok(found))
+        })?;
+        let found = found.map_err(|(view, key)| self.environment.collision(view, key.clone()))?;
+        let buffer = buffer.freeze();
+        let rows = |places: Vec<Option<std::ops::Range<usize>>>| {
+            places
+                .into_iter()
+                .map(|place| place.map(|place| buffer.slice(place)))
+                .collect()
+        };
+        Ok(found.into_iter().map(rows).collect())
+    }
+
+    async fn progress(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+    ) -> Result<Option<Vec<u8>>, OnlineError> {
+        let key = view_prefix(project, view);
+        self.environment.read("read progress", |txn, databases| {
+            Ok(databases.progress.get(txn, &key)?.map(<[u8]>::to_vec))
+        })
+    }
+
+    async fn set_progress(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        progress: &[u8],
+    ) -> Result<(), OnlineError> {
+        let action = format!("note the progress of {view}");
+        let (key, progress) = (view_prefix(project, view), progress.to_vec());
+        self.blocking(&action.clone(), move |environment| {
+            environment.write(&action, |txn, databases| {
+                databases.progress.put(txn, &key, &progress)
+            })
+        })
+        .await
+    }
+
+    async fn delete_view(&self, project: &ProjectName, view: &ViewId) -> Result<u64, OnlineError> {
+        let action = format!("delete the rows of {view}");
+        let prefix = view_prefix(project, view);
+        let mut deleted = 0;
+        loop {
+            let (action, prefix) = (action.clone(), prefix.clone());
+            let count = self
+                .blocking(&action.clone(), move |environment| {
+                    environment.write(&action, |txn, databases| {
+                        delete_some(txn, databases, &prefix)
+                    })
+                })
+                .await?;
+            deleted += count as u64;
+            if count < DELETE_ROWS {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<StoreInfo, OnlineError> {
+        self.environment.read("describe itself", |txn, databases| {
+            databases.rows.stat(txn).map(|_| ())
+        })?;
+        let version = heed::lmdb_version();
+        Ok(StoreInfo {
+            store: self.environment.name(),
+            version: format!("LMDB {}.{}.{}", version.major, version.minor, version.patch),
+            warnings: Vec::new(),
+        })
+    }
+}
+
+/// Rows on their way to a thread that may block: one buffer of keys and values, and where they are in it.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    kind: u8,
+    key: std::ops::Range<usize>,
+    value: std::ops::Range<usize>,
+}
+
+impl Batch {
+    fn push(&mut self, prefix: &[u8], row: &OnlineRow) {
+        let key_at = self.bytes.len();
+        let mut stored_key = prefix.to_vec();
+        let kind = push_entity(&mut stored_key, &row.key);
+        self.bytes.extend_from_slice(&stored_key);
+        let value_at = self.bytes.len();
+        if kind == HASHED {
+            let length = row.key.as_bytes().len() as u64;
+            self.bytes.extend_from_slice(&length.to_le_bytes());
+            self.bytes.extend_from_slice(row.key.as_bytes());
+        }
+        self.bytes.extend_from_slice(row.row.as_bytes());
+        self.entries.push(Entry {
+            kind,
+            key: key_at..value_at,
+            value: value_at..self.bytes.len(),
+        });
+    }
+
+    /// Puts every row that is not older than what is stored. The inner error is an entity whose place is taken.
+    fn put(
+        &self,
+        txn: &mut RwTxn<'_>,
+        databases: &Databases,
+    ) -> heed::Result<Result<WriteReport, EntityKey>> {
+        let mut report = WriteReport::default();
+        for entry in &self.entries {
+            let (key, value) = (
+                &self.bytes[entry.key.clone()],
+                &self.bytes[entry.value.clone()],
+            );
+            let Some((entity, row)) = split_value(entry.kind, value) else {
+                continue;
+            };
+            let stored = match databases.rows.get(txn, key)? {
+                None => None,
+                Some(stored) => match row_of(entry.kind, stored, entity) {
+                    Some(stored) => stored.get(TIME_BYTES),
+                    None => return Ok(Err(EntityKey::from_bytes(entity))),
+                },
+            };
+            // What has no row time is damaged, and is replaced.
+            if stored > row.get(TIME_BYTES) {
+                report.kept += 1;
+            } else {
+                databases.rows.put(txn, key, value)?;
+                report.written += 1;
+            }
+        }
+        Ok(Ok(report))
+    }
+}
+
+/// Removes the progress and some rows of a view; says how many, fewer than [`DELETE_ROWS`] when these were the last.
+fn delete_some(txn: &mut RwTxn<'_>, databases: &Databases, prefix: &[u8]) -> heed::Result<usize> {
+    databases.progress.delete(txn, prefix)?;
+    let mut keys = Vec::new();
+    for entry in databases.rows.prefix_iter(txn, prefix)?.take(DELETE_ROWS) {
+        keys.push(entry?.0.to_vec());
+    }
+    for key in &keys {
+        databases.rows.delete(txn, key)?;
+    }
+    Ok(keys.len())
+}
+
+/// What the keys of all rows of a view version, and of no other, begin with. Names have no zero byte.
+fn view_prefix(project: &ProjectName, view: &ViewId) -> Vec<u8> {
+    let mut prefix = Vec::with_capacity(MAX_KEY_BYTES);
+    for name in [project.as_str(), view.name.as_str()] {
+        prefix.extend_from_slice(name.as_bytes());
+        prefix.push(0);
+    }
+    prefix.extend_from_slice(&view.version.0.to_be_bytes());
+    prefix
+}
+
+/// Completes a stored key, and says whether by the entity key itself or by its hash.
+fn push_entity(stored_key: &mut Vec<u8>, key: &EntityKey) -> u8 {
+    let key = key.as_bytes();
+    if stored_key.len() + 1 + key.len() <= MAX_KEY_BYTES {
+        stored_key.push(PLAIN);
+        stored_key.extend_from_slice(key);
+        PLAIN
+    } else {
+        stored_key.push(HASHED);
+        stored_key.extend_from_slice(blake3::hash(key).as_bytes());
+        HASHED
+    }
+}
+
+/// The row in a stored value; none when the value is that of another entity.
+fn row_of<'a>(kind: u8, value: &'a [u8], entity: &[u8]) -> Option<&'a [u8]> {
+    let (stored_entity, row) = split_value(kind, value)?;
+    (kind == PLAIN || stored_entity == entity).then_some(row)
+}
+
+/// The entity key that a stored value begins with, empty in a plain one, and the row.
+fn split_value(kind: u8, value: &[u8]) -> Option<(&[u8], &[u8])> {
+    if kind == PLAIN {
+        return Some((&[], value));
+    }
+    let (length, rest) = value.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
+}

@@ -1,0 +1,431 @@
+//! The online store in Redis.
+//!
+//! Keys, values, expiry and the script that compares row times are described in `docs/formats/online-row.md`.
+//! Every key of a call belongs to one script call or one read, so nothing here needs more than one node's answer.
+//!
+//! Bounds: a connection attempt takes at most [`CONNECT_TIMEOUT`], an answer at most [`RESPONSE_TIMEOUT`]; a call
+//! whose connection is lost is made once more on a new one, which is harmless since every call here can be repeated.
+//! Not here: Sentinel, Cluster, TLS and the near cache.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::{
+    Client, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use url::Url;
+use vintner_core::{EntityKey, ProjectName, ViewId};
+
+use crate::{
+    error::{OnlineError, StoreFailure},
+    store::{Expiry, Lookup, OnlineRow, OnlineStore, Remaining, StoreInfo, WriteReport},
+};
+
+/// How long one connection attempt may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one answer may take, of a read or of one batch of writes.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Rows per pipeline of writes, so that no other client waits long behind one.
+const WRITE_ROWS: usize = 512;
+/// Bytes of rows per pipeline of writes, for the same reason.
+const WRITE_BYTES: usize = 1 << 20;
+/// Keys per command of a read.
+const READ_KEYS: usize = 512;
+/// Keys that one step of a deletion looks at.
+const SCAN_KEYS: usize = 1000;
+
+/// Sets a row unless the stored one is newer. The times are compared as numbers, since Lua compares text by the
+/// server's locale. 1: written. 0: what is stored is newer.
+const WRITE_SCRIPT: &str = r"
+local stored = redis.call('GETRANGE', KEYS[1], 1, 16)
+if #stored == 16 then
+    local old = {struct.unpack('>I4I4I4I4', stored)}
+    local new = {struct.unpack('>I4I4I4I4', string.sub(ARGV[1], 2, 17))}
+    for i = 1, 4 do
+        if old[i] > new[i] then return 0 end
+        if old[i] < new[i] then break end
+    end
+end
+if ARGV[2] == 'gone' then
+    redis.call('DEL', KEYS[1])
+elseif ARGV[2] == 'forever' then
+    redis.call('SET', KEYS[1], ARGV[1])
+else
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return 1
+";
+
+/// Where a Redis server is. Shown without its user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    url: Url,
+}
+
+/// Why a text is not a [`RedisUrl`]. The text itself is not repeated: it may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RedisUrlError {
+    /// Not such a URL at all.
+    #[error(
+        "the url of the online store is not a Redis URL; write redis://[user:password@]host[:port][/database]"
+    )]
+    Malformed,
+    /// A connection with TLS.
+    #[error(
+        "the url of the online store asks for TLS (rediss), which is not supported yet; write redis://…"
+    )]
+    Tls,
+}
+
+impl FromStr for RedisUrl {
+    type Err = RedisUrlError;
+
+    fn from_str(text: &str) -> Result<Self, RedisUrlError> {
+        let url: Url = text.parse().map_err(|_| RedisUrlError::Malformed)?;
+        match url.scheme() {
+            "redis" if url.host_str().is_some_and(|host| !host.is_empty()) => {}
+            "rediss" => return Err(RedisUrlError::Tls),
+            _ => return Err(RedisUrlError::Malformed),
+        }
+        Client::open(url.clone()).map_err(|_| RedisUrlError::Malformed)?;
+        Ok(Self { url })
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.url.host_str().unwrap_or_default();
+        let port = self.url.port().unwrap_or(6379);
+        write!(f, "redis://{host}:{port}{}", self.url.path())
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// The online store in Redis. Connects when it is first used.
+pub struct RedisStore {
+    url: RedisUrl,
+    connection: ConnectionManager,
+    write: Script,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// A store at `url`, which is not contacted yet.
+    ///
+    /// # Errors
+    /// [`OnlineError::Failed`] when the client does not take the URL.
+    pub fn new(url: RedisUrl) -> Result<Self, OnlineError> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_number_of_retries(0);
+        let connection = Client::open(url.url.clone())
+            .and_then(|client| ConnectionManager::new_lazy_with_config(client, config))
+            .map_err(|source| OnlineError::Failed {
+                store: url.to_string(),
+                action: "be set up".to_owned(),
+                source: source.into(),
+            })?;
+        Ok(Self {
+            url,
+            connection,
+            write: Script::new(WRITE_SCRIPT),
+        })
+    }
+
+    async fn query<T: FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+        action: &str,
+    ) -> Result<T, OnlineError> {
+        let mut connection = self.connection.clone();
+        let mut answer = pipeline.query_async(&mut connection).await;
+        if matches!(&answer, Err(err) if err.is_connection_dropped()) {
+            answer = pipeline.query_async(&mut connection).await;
+        }
+        answer.map_err(|err| self.failure(err, action))
+    }
+
+    fn failure(&self, source: RedisError, action: &str) -> OnlineError {
+        let store = self.url.to_string();
+        let try_again = source.is_io_error()
+            || source.is_timeout()
+            || matches!(
+                source.kind(),
+                ErrorKind::Server(
+                    ServerErrorKind::BusyLoading
+                        | ServerErrorKind::MasterDown
+                        | ServerErrorKind::ClusterDown
+                        | ServerErrorKind::TryAgain
+                )
+            );
+        if try_again {
+            OnlineError::Unavailable {
+                store,
+                source: source.into(),
+            }
+        } else {
+            OnlineError::Failed {
+                store,
+                action: action.to_owned(),
+                source: source.into(),
+            }
+        }
+    }
+
+    fn unexpected(&self, action: &str, what: &str) -> OnlineError {
+        OnlineError::Failed {
+            store: self.url.to_string(),
+            action: action.to_owned(),
+            source: StoreFailure::Other(what.to_owned()),
+        }
+    }
+
+    /// Sends one batch of writes; when the server does not have the script, gives it the script and sends again.
+    async fn write_batch(
+        &self,
+        pipeline: &Pipeline,
+        action: &str,
+    ) -> Result<WriteReport, OnlineError> {
+        for _ in 0..3 {
+            let answers: Vec<RedisResult<i64>> = self.query(pipeline, action).await?;
+            let no_script = |answer: &RedisResult<i64>| matches!(answer, Err(err) if err.kind() == ErrorKind::Server(ServerErrorKind::NoScript));
+            if answers.iter().any(no_script) {
+                let mut load = redis::pipe();
+                load.cmd("SCRIPT").arg("LOAD").arg(WRITE_SCRIPT).ignore();
+                self.query::<()>(&load, action).await?;
+                continue;
+            }
+            let mut report = WriteReport::default();
+            for answer in answers {
+                match answer.map_err(|err| self.failure(err, action))? {
+                    1 => report.written += 1,
+                    0 => report.kept += 1,
+                    _ => return Err(self.unexpected(action, "the script gave neither 0 nor 1")),
+                }
+            }
+            return Ok(report);
+        }
+        Err(self.unexpected(
+            action,
+            "the server forgets the script that compares row times as soon as it is given",
+        ))
+    }
+}
+
+#[async_trait]
+impl OnlineStore for RedisStore {
+    async fn write(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        expiry: Option<Expiry>,
+        rows: &[OnlineRow],
+    ) -> Result<WriteReport, OnlineError> {
+        let action = format!("write rows of {view}");
+        let mut report = WriteReport::default();
+        let mut rows = rows.iter().peekable();
+        while rows.peek().is_some() {
+            let mut pipeline = redis::pipe();
+            pipeline.ignore_errors();
+            let mut bytes = 0;
+            while let Some(row) =
+                rows.next_if(|_| pipeline.len() < WRITE_ROWS && bytes < WRITE_BYTES)
+            {
+                bytes += row.row.as_bytes().len();
+                pipeline
+                    .cmd("EVALSHA")
+                    .arg(self.write.get_hash())
+                    .arg(1)
+                    .arg(row_key(project, view, &row.key))
+                    .arg(row.row.as_bytes())
+                    .arg(lifetime(expiry, row));
+            }
+            report += self.write_batch(&pipeline, &action).await?;
+        }
+        Ok(report)
+    }
+
+    async fn read(
+        &self,
+        project: &ProjectName,
+        lookups: &[Lookup<'_>],
+    ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError> {
+        let keys: Vec<Vec<u8>> = lookups
+            .iter()
+            .flat_map(|lookup| {
+                lookup
+                    .keys
+                    .iter()
+                    .map(|key| row_key(project, lookup.view, key))
+            })
+            .collect();
+        if keys.is_empty() {
+            return Ok(lookups.iter().map(|_| Vec::new()).collect());
+        }
+        let mut pipeline = redis::pipe();
+        for keys in keys.chunks(READ_KEYS) {
+            pipeline.cmd("MGET").arg(keys);
+        }
+        let action = "read rows";
+        let values: Vec<Vec<Option<Vec<u8>>>> = self.query(&pipeline, action).await?;
+        let mut values = values.into_iter().flatten();
+        let mut take = |count: usize| -> Vec<Option<Bytes>> {
+            values
+                .by_ref()
+                .take(count)
+                .map(|value| value.map(Bytes::from))
+                .collect()
+        };
+        let rows: Vec<_> = lookups
+            .iter()
+            .map(|lookup| take(lookup.keys.len()))
+            .collect();
+        let complete = rows
+            .iter()
+            .zip(lookups)
+            .all(|(rows, lookup)| rows.len() == lookup.keys.len());
+        if complete && take(1).is_empty() {
+            Ok(rows)
+        } else {
+            Err(self.unexpected(
+                action,
+                "the answer has another number of values than were asked for",
+            ))
+        }
+    }
+
+    async fn progress(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+    ) -> Result<Option<Vec<u8>>, OnlineError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg(progress_key(project, view));
+        let (progress,) = self
+            .query(&pipeline, &format!("read the progress of {view}"))
+            .await?;
+        Ok(progress)
+    }
+
+    async fn set_progress(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        progress: &[u8],
+    ) -> Result<(), OnlineError> {
+        let mut pipeline = redis::pipe();
+        pipeline
+            .cmd("SET")
+            .arg(progress_key(project, view))
+            .arg(progress)
+            .ignore();
+        self.query(&pipeline, &format!("note the progress of {view}"))
+            .await
+    }
+
+    async fn delete_view(&self, project: &ProjectName, view: &ViewId) -> Result<u64, OnlineError> {
+        let action = format!("delete the rows of {view}");
+        let mut pipeline = redis::pipe();
+        pipeline
+            .cmd("DEL")
+            .arg(progress_key(project, view))
+            .ignore();
+        self.query::<()>(&pipeline, &action).await?;
+        // Names have none of the characters that are special in a pattern, and no view id has a brace, so the
+        // pattern is exact although entity keys are any bytes.
+        let pattern = format!("vn:{{{project}|*}}:{view}");
+        let mut deleted = 0;
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut pipeline = redis::pipe();
+            pipeline
+                .cmd("SCAN")
+                .arg(&cursor)
+                .arg("MATCH")
+                .arg(&pattern)
+                .arg("COUNT")
+                .arg(SCAN_KEYS);
+            let ((next, keys),): ((String, Vec<Vec<u8>>),) = self.query(&pipeline, &action).await?;
+            if !keys.is_empty() {
+                let mut pipeline = redis::pipe();
+                pipeline.cmd("UNLINK").arg(keys);
+                let (count,): (u64,) = self.query(&pipeline, &action).await?;
+                deleted += count;
+            }
+            if next == "0" {
+                return Ok(deleted);
+            }
+            cursor = next;
+        }
+    }
+
+    async fn check(&self) -> Result<StoreInfo, OnlineError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("server").cmd("INFO").arg("memory");
+        let (server, memory): (String, String) = self.query(&pipeline, "describe itself").await?;
+        let policy = info_field(&memory, "maxmemory_policy").unwrap_or("noeviction");
+        let mut warnings = Vec::new();
+        if policy != "noeviction" {
+            warnings.push(format!(
+                "its maxmemory-policy is {policy}: rows that it evicts read as NOT_FOUND; set it to noeviction"
+            ));
+        }
+        Ok(StoreInfo {
+            store: self.url.to_string(),
+            version: format!(
+                "Redis {}",
+                info_field(&server, "redis_version").unwrap_or("of unknown version")
+            ),
+            warnings,
+        })
+    }
+}
+
+/// `vn:{<project>|<entity key>}:<view id>`. The braces keep one entity's views in one cluster slot.
+fn row_key(project: &ProjectName, view: &ViewId, key: &EntityKey) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64 + key.as_bytes().len());
+    bytes.extend_from_slice(b"vn:{");
+    bytes.extend_from_slice(project.as_str().as_bytes());
+    bytes.push(b'|');
+    bytes.extend_from_slice(key.as_bytes());
+    bytes.extend_from_slice(format!("}}:{view}").as_bytes());
+    bytes
+}
+
+/// `vn:progress:<project>:<view id>`; no row key begins so.
+fn progress_key(project: &ProjectName, view: &ViewId) -> String {
+    format!("vn:progress:{project}:{view}")
+}
+
+/// The script's second argument.
+fn lifetime(expiry: Option<Expiry>, row: &OnlineRow) -> String {
+    match expiry.map_or(Remaining::Forever, |expiry| {
+        expiry.remaining(row.row.time().event)
+    }) {
+        Remaining::Gone => "gone".to_owned(),
+        Remaining::Forever => "forever".to_owned(),
+        Remaining::For(time) => time.as_micros().div_ceil(1000).to_string(),
+    }
+}
+
+fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
+}

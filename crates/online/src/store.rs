@@ -1,0 +1,207 @@
+//! What every online store does, and what goes in and out of it.
+
+use std::{fmt, ops::AddAssign, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use vintner_core::{EntityKey, ProjectName, Timestamp, Ttl, ViewId};
+
+use crate::{error::OnlineError, row::PackedRow};
+
+/// A store of one packed row per (project, view version, entity).
+///
+/// Holds always, for every implementation, and tested by one suite: the stored row is the one with the greatest row
+/// time ever written, whoever wrote in whatever order; of equal ones the last written. A failing store is an error
+/// and never a missing row.
+#[async_trait]
+pub trait OnlineStore: fmt::Debug + Send + Sync {
+    /// Writes rows of one view version. A row replaces the stored one when its row time is greater or equal; the
+    /// store itself compares, atomically.
+    ///
+    /// Cost: bounded batches, whatever the number of rows. On an error some of the rows are written; writing all of
+    /// them again ends as if there had been none.
+    async fn write(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        expiry: Option<Expiry>,
+        rows: &[OnlineRow],
+    ) -> Result<WriteReport, OnlineError>;
+
+    /// The rows of all these views and entities: per lookup, per key, what is stored. One round trip.
+    async fn read(
+        &self,
+        project: &ProjectName,
+        lookups: &[Lookup<'_>],
+    ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError>;
+
+    /// What [`OnlineStore::set_progress`] last noted for a view version; none after the store was emptied.
+    async fn progress(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+    ) -> Result<Option<Vec<u8>>, OnlineError>;
+
+    /// Notes how far the rows of a view version have been loaded. The store does not look into `progress`.
+    async fn set_progress(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        progress: &[u8],
+    ) -> Result<(), OnlineError>;
+
+    /// Removes the progress and then the rows of a view version, in bounded batches, and says how many rows there
+    /// were. Can be run again when it fails half way. Rows that someone writes meanwhile may stay.
+    async fn delete_view(&self, project: &ProjectName, view: &ViewId) -> Result<u64, OnlineError>;
+
+    /// Asks the store whether it is there and fit for use.
+    async fn check(&self) -> Result<StoreInfo, OnlineError>;
+}
+
+/// One row to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlineRow {
+    /// Its entity.
+    pub key: EntityKey,
+    /// The row, which carries its row time.
+    pub row: PackedRow,
+}
+
+/// The entities to read of one view version.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup<'a> {
+    /// The view version.
+    pub view: &'a ViewId,
+    /// The entities.
+    pub keys: &'a [EntityKey],
+}
+
+/// What became of the rows that were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteReport {
+    /// Rows that took their place, or that were too old to be kept and removed an older one.
+    pub written: u64,
+    /// Rows that came too late: what was stored was newer and has been kept.
+    pub kept: u64,
+}
+
+/// What [`OnlineStore::check`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// What it is and where, without secrets.
+    pub store: String,
+    /// The version of its software.
+    pub version: String,
+    /// What should be changed about it, for people.
+    pub warnings: Vec<String>,
+}
+
+/// When the rows that are written may leave the store.
+///
+/// A row may leave when its ttl has run out and a grace after it: within the grace a read can still say that there is
+/// a value and that it is too old. Until then every store gives the same answers; afterwards one store may say that
+/// the row is expired and another that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The view's ttl.
+    pub ttl: Ttl,
+    /// The present moment by the clock that the run goes by. The rest of a row's life is counted from here, so a run
+    /// with a clock in the past fills a store whose own clock is in the present.
+    pub now: Timestamp,
+}
+
+/// How long a row may stay in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remaining {
+    /// Not at all: its ttl and the grace have run out.
+    Gone,
+    /// For so long.
+    For(Duration),
+    /// Longer than anyone waits.
+    Forever,
+}
+
+impl Expiry {
+    /// The shortest grace: an hour.
+    const SHORTEST_GRACE: u64 = 3_600_000_000;
+    /// The longest grace: seven days.
+    const LONGEST_GRACE: u64 = 7 * 24 * Self::SHORTEST_GRACE;
+    /// What counts as for ever: a hundred years. Stores need not count further.
+    const FOREVER: u64 = 100 * 365 * 24 * Self::SHORTEST_GRACE;
+
+    /// How long a row stays after its ttl, in microseconds: a quarter of the ttl, at least an hour and at most seven
+    /// days.
+    pub fn grace_micros(self) -> u64 {
+        (self.ttl.micros() / 4).clamp(Self::SHORTEST_GRACE, Self::LONGEST_GRACE)
+    }
+
+    /// How long a row with this event time may stay.
+    pub fn remaining(self, event: Timestamp) -> Remaining {
+        let end = i128::from(event.micros())
+            + i128::from(self.ttl.micros())
+            + i128::from(self.grace_micros());
+        let remaining = end - i128::from(self.now.micros());
+        match u64::try_from(remaining) {
+            Err(_) if remaining < 0 => Remaining::Gone,
+            Ok(micros) if micros < Self::FOREVER => {
+                // The end is inclusive, as the ttl's is.
+                Remaining::For(Duration::from_micros(micros + 1))
+            }
+            _ => Remaining::Forever,
+        }
+    }
+}
+
+impl AddAssign for WriteReport {
+    fn add_assign(&mut self, other: Self) {
+        self.written += other.written;
+        self.kept += other.kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000;
+
+    #[test]
+    fn the_grace_is_a_quarter_of_the_ttl_between_an_hour_and_seven_days() {
+        for (ttl, grace) in [
+            (1, HOUR),
+            (4 * HOUR, HOUR),
+            (8 * HOUR, 2 * HOUR),
+            (28 * 24 * HOUR, 7 * 24 * HOUR),
+            (365 * 24 * HOUR, 7 * 24 * HOUR),
+        ] {
+            let expiry = Expiry {
+                ttl: Ttl::from_micros(ttl.unsigned_abs()).unwrap(),
+                now: Timestamp::from_micros(0),
+            };
+            assert_eq!(expiry.grace_micros(), grace.unsigned_abs(), "ttl {ttl}");
+        }
+    }
+
+    #[test]
+    fn a_row_stays_until_ttl_and_grace_have_run_out_by_the_given_clock() {
+        let long = i64::MAX.unsigned_abs();
+        let stays = |micros| Remaining::For(Duration::from_micros(micros));
+        for (ttl, event, now, want) in [
+            (1, 0, 0, stays(2 + HOUR.unsigned_abs())),
+            (1, 0, HOUR + 1, stays(1)), // its last moment
+            (1, 0, HOUR + 2, Remaining::Gone),
+            (1, -5, HOUR, Remaining::Gone),
+            (1, 5, -5, stays(12 + HOUR.unsigned_abs())),
+            (long, i64::MIN, i64::MAX, Remaining::Gone),
+            (long, i64::MAX, i64::MIN, Remaining::Forever),
+            (1, i64::MAX, 0, Remaining::Forever),
+        ] {
+            let expiry = Expiry {
+                ttl: Ttl::from_micros(ttl).unwrap(),
+                now: Timestamp::from_micros(now),
+            };
+            let got = expiry.remaining(Timestamp::from_micros(event));
+            assert_eq!(got, want, "ttl {ttl} event {event} now {now}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! A real Redis server for one test: on a free port of its own, with a folder of its own, gone when it is dropped.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// How long a server may take to become ready.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Ports to choose from: below those that the system gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How many ports to try.
+const ATTEMPTS: usize = 20;
+
+/// A running (or killed) Redis server. Every method panics when the server does not do what was asked: it is for
+/// tests.
+#[derive(Debug)]
+pub struct RedisServer {
+    port: u16,
+    options: Vec<String>,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk.
+    ///
+    /// # Panics
+    /// When `redis-server` is not installed or does not start.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with more options, as on its command line: `["--requirepass", "secret"]`.
+    ///
+    /// # Panics
+    /// When `redis-server` is not installed or does not start.
+    pub fn start_with(options: &[&str]) -> Self {
+        let mut log = String::new();
+        for attempt in 0..ATTEMPTS {
+            let mut server = Self {
+                port: free_port(attempt),
+                options: options.iter().map(|&option| option.to_owned()).collect(),
+                folder: tempfile::tempdir().expect("a temporary folder"),
+                process: None,
+            };
+            match server.try_start() {
+                Ok(()) => return server,
+                // Someone else may have taken the port since it was free.
+                Err(why) => log = why,
+            }
+        }
+        panic!("redis-server did not start on any of {ATTEMPTS} ports; the last said:\n{log}");
+    }
+
+    /// `redis://127.0.0.1:port`, the same after a restart.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Kills the server with SIGKILL, as a crash would.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("the server runs");
+        process.kill().expect("the server can be killed");
+        process.wait().expect("the server ends");
+    }
+
+    /// Starts the server again after [`Self::kill`], on the same port.
+    ///
+    /// # Panics
+    /// When it is running, or does not start.
+    pub fn restart(&mut self) {
+        assert!(self.process.is_none(), "the server runs already");
+        if let Err(log) = self.try_start() {
+            panic!("redis-server did not start again; it said:\n{log}");
+        }
+    }
+
+    /// Pauses the server with SIGSTOP: it keeps its connections and answers nothing.
+    pub fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets the server go on after [`Self::stop`].
+    pub fn cont(&self) {
+        self.signal("-CONT");
+    }
+
+    /// A connection of the plain client, to look at what is stored.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn connection(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).expect("a Redis URL");
+        client.get_connection().expect("the server answers")
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("the server runs");
+        let status = Command::new("kill")
+            .args([signal, &process.id().to_string()])
+            .status()
+            .expect("kill is installed");
+        assert!(status.success(), "kill {signal} failed");
+    }
+
+    /// Starts the server and waits until it says that it is ready. An error is what it said instead.
+    fn try_start(&mut self) -> Result<(), String> {
+        let spawned = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &self.port.to_string()])
+            .arg("--dir")
+            .arg(self.folder.path())
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut process = spawned.unwrap_or_else(|err| {
+            panic!(
+                "redis-server cannot be run ({err}); install it, on Debian and Ubuntu with \
+                 `apt-get install redis-server`, on macOS with `brew install redis`"
+            )
+        });
+        let output = process.stdout.take().expect("the output is piped");
+        let (lines, said) = channel();
+        std::thread::spawn(move || forward(BufReader::new(output), &lines));
+        match wait_until_ready(&said) {
+            Ok(()) => {
+                self.process = Some(process);
+                Ok(())
+            }
+            Err(log) => {
+                process.kill().ok();
+                let status: Option<ExitStatus> = process.wait().ok();
+                Err(format!("{log}(ended: {status:?})"))
+            }
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().ok();
+            process.wait().ok();
+        }
+    }
+}
+
+/// Reads the server's output to its end, so that the server never waits for a reader.
+fn forward(output: impl BufRead, lines: &Sender<String>) {
+    for line in output.lines().map_while(Result::ok) {
+        // Nobody listens any more once the server is ready.
+        lines.send(line).ok();
+    }
+}
+
+fn wait_until_ready(said: &Receiver<String>) -> Result<(), String> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    let mut log = String::new();
+    loop {
+        match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                if line.contains("Ready to accept connections") {
+                    return Ok(());
+                }
+                log.push_str(&line);
+                log.push('\n');
+            }
+            Err(RecvTimeoutError::Timeout) => return Err(format!("{log}(not ready in time)")),
+            Err(RecvTimeoutError::Disconnected) => return Err(log),
+        }
+    }
+}
+
+/// A port that nobody listens on at this moment.
+fn free_port(attempt: usize) -> u16 {
+    let random = RandomState::new();
+    let count = u64::from(PORTS.end - PORTS.start);
+    (0..1000)
+        .filter_map(|number: usize| {
+            let offset = u16::try_from(random.hash_one((attempt, number)) % count).ok()?;
+            Some(PORTS.start + offset)
+        })
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(server: &RedisServer) -> bool {
+        let client = redis::Client::open(server.url()).unwrap();
+        client.get_connection().is_ok_and(|mut connection| {
+            redis::cmd("PING")
+                .query::<String>(&mut connection)
+                .as_deref()
+                == Ok("PONG")
+        })
+    }
+
+    #[test]
+    fn a_server_answers_until_it_is_killed_and_again_after_a_restart() {
+        let mut server = RedisServer::start();
+        assert!(answers(&server));
+        server.kill();
+        assert!(!answers(&server));
+        server.restart();
+        assert!(answers(&server));
+    }
+
+    #[test]
+    fn two_servers_do_not_meet() {
+        let (one, two) = (RedisServer::start(), RedisServer::start());
+        redis::cmd("SET")
+            .arg("key")
+            .arg(1)
+            .exec(&mut one.connection())
+            .unwrap();
+        let found: Option<i64> = redis::cmd("GET")
+            .arg("key")
+            .query(&mut two.connection())
+            .unwrap();
+        assert_eq!(found, None);
+    }
+}
