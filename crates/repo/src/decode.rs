@@ -1,0 +1,512 @@
+//! Reads typed values out of nodes, and collects every mistake on the way instead of stopping at the first.
+//!
+//! A reading function gives `None` when it has reported why.
+//!
+//! Not here: which fields an object has ([`crate::definitions`]) and what objects say of each other
+//! ([`crate::checks`]).
+
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use vintner_core::{NameError, Ttl, nearest::nearest};
+
+use crate::{
+    code,
+    diagnostic::Diagnostic,
+    expand::{self, Env, Reason},
+    node::{Meaning, Node},
+    place::{Place, SourceFile, Span},
+    written::Written,
+};
+
+/// A field that a mapping may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) required: bool,
+    /// A value as a user could write it, for the help of a diagnostic.
+    pub(crate) example: &'static str,
+}
+
+/// A field that must be there.
+pub(crate) const fn required(name: &'static str, example: &'static str) -> Field {
+    Field {
+        name,
+        required: true,
+        example,
+    }
+}
+
+/// A field that may be there.
+pub(crate) const fn optional(name: &'static str, example: &'static str) -> Field {
+    Field {
+        name,
+        required: false,
+        example,
+    }
+}
+
+/// A value and the field it is of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'n> {
+    pub(crate) node: &'n Node,
+    pub(crate) field: &'n str,
+    required: bool,
+    example: &'n str,
+}
+
+impl<'n> Given<'n> {
+    /// A part of the value: an element of a list, a value of a mapping.
+    fn part(self, node: &'n Node, example: &'n str) -> Self {
+        Self {
+            node,
+            required: true,
+            example,
+            ..self
+        }
+    }
+}
+
+/// A mapping whose fields are known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Object<'n> {
+    node: &'n Node,
+    fields: &'static [Field],
+}
+
+impl<'n> Object<'n> {
+    /// The value of a field, if it is there.
+    pub(crate) fn get(&self, name: &str) -> Option<Given<'n>> {
+        let field = self.fields.iter().find(|field| field.name == name)?;
+        let node = self.node.get(name)?;
+        Some(Given {
+            node,
+            field: field.name,
+            required: field.required,
+            example: field.example,
+        })
+    }
+}
+
+/// What reads one file.
+pub(crate) struct Reader<'a> {
+    pub(crate) file: &'a Arc<SourceFile>,
+    pub(crate) env: &'a Env<'a>,
+    pub(crate) found: Vec<Diagnostic>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(file: &'a Arc<SourceFile>, env: &'a Env<'a>) -> Self {
+        Self {
+            file,
+            env,
+            found: Vec::new(),
+        }
+    }
+
+    pub(crate) fn place(&self, span: Span) -> Place {
+        Place::new(self.file, span)
+    }
+
+    pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
+        self.found.push(diagnostic);
+    }
+
+    /// A mapping with these fields. Reports those that are twice, unknown or missing; a missing one at `anchor`.
+    pub(crate) fn object<'n>(
+        &mut self,
+        node: &'n Node,
+        noun: &str,
+        fields: &'static [Field],
+        anchor: Span,
+    ) -> Option<Object<'n>> {
+        let entries = self.entries(node, noun)?;
+        for (key, name) in &entries {
+            if !fields.iter().any(|field| field.name == *name) {
+                self.unknown_field(key, name, noun, fields);
+            }
+        }
+        for field in fields.iter().filter(|field| field.required) {
+            if !entries.iter().any(|(_, name)| *name == field.name) {
+                let missing = Diagnostic::error(
+                    code::MISSING_FIELD,
+                    self.place(anchor),
+                    format!("{noun} has no `{}`", field.name),
+                )
+                .label(format!("needs `{}`", field.name))
+                .help(format!("add `{}: {}`", field.name, field.example));
+                self.report(missing);
+            }
+        }
+        Some(Object { node, fields })
+    }
+
+    fn unknown_field(&mut self, key: &Node, name: &str, noun: &str, fields: &[Field]) {
+        let names = || fields.iter().map(|field| field.name);
+        let help = match nearest(name, names()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("the fields are {}", enumerated(names())),
+        };
+        let place = self.place(key.span);
+        self.report(
+            Diagnostic::error(
+                code::UNKNOWN_FIELD,
+                place,
+                format!("{noun} has no field `{name}`"),
+            )
+            .label("unknown field")
+            .help(help),
+        );
+    }
+
+    /// The keys of a mapping with their texts, each once. Reports keys that are twice or no text.
+    fn entries<'n>(&mut self, node: &'n Node, noun: &str) -> Option<Vec<(&'n Node, &'n str)>> {
+        let Some(entries) = node.entries() else {
+            let message = format!("{noun} must be a mapping, but is {}", node.described());
+            let place = self.place(self.headline(node.span));
+            self.report(
+                Diagnostic::error(code::WRONG_TYPE, place, message)
+                    .label(node.described())
+                    .help("write `key: value` lines"),
+            );
+            return None;
+        };
+        let mut unique: Vec<(&Node, &str)> = Vec::new();
+        for (key, _) in entries {
+            let Some(name) = key.text() else {
+                let place = self.place(self.headline(key.span));
+                let message = format!("a key of {noun} must be a text, but is {}", key.described());
+                self.report(
+                    Diagnostic::error(code::WRONG_TYPE, place, message).help("write a name"),
+                );
+                continue;
+            };
+            match unique.iter().find(|(_, earlier)| *earlier == name) {
+                None => unique.push((key, name)),
+                Some((earlier, _)) => {
+                    let duplicate = Diagnostic::error(
+                        code::DUPLICATE_KEY,
+                        self.place(key.span),
+                        format!("`{name}` is there twice"),
+                    )
+                    .label("again")
+                    .also(self.place(earlier.span), "first")
+                    .help("remove one of the two");
+                    self.report(duplicate);
+                }
+            }
+        }
+        Some(unique)
+    }
+
+    /// The entries of a mapping that has any keys, those that are twice only once.
+    pub(crate) fn mapping<'n>(
+        &mut self,
+        given: Given<'n>,
+        example: &'n str,
+    ) -> Option<Vec<(&'n Node, &'n str, Given<'n>)>> {
+        self.something(given)?;
+        if given.node.entries().is_none() {
+            return self.wrong_type(given, "a mapping");
+        }
+        let keys = self.entries(given.node, &format!("`{}`", given.field))?;
+        if keys.is_empty() {
+            return self.nothing_in(given);
+        }
+        Some(
+            keys.into_iter()
+                .filter_map(|(key, name)| {
+                    let value = given.node.get(name)?;
+                    Some((key, name, given.part(value, example)))
+                })
+                .collect(),
+        )
+    }
+
+    /// The elements of a list that has any.
+    pub(crate) fn list<'n>(
+        &mut self,
+        given: Given<'n>,
+        example: &'n str,
+    ) -> Option<Vec<Given<'n>>> {
+        self.something(given)?;
+        let Some(elements) = given.node.elements() else {
+            return self.wrong_type(given, "a list");
+        };
+        if elements.is_empty() {
+            return self.nothing_in(given);
+        }
+        Some(
+            elements
+                .iter()
+                .map(|element| given.part(element, example))
+                .collect(),
+        )
+    }
+
+    /// A text. Reports what YAML takes for something else.
+    pub(crate) fn text<'n>(&mut self, given: Given<'n>) -> Option<&'n str> {
+        self.something(given)?;
+        let Some(scalar) = given.node.scalar() else {
+            return self.wrong_type(given, "a text");
+        };
+        let taken_for = match scalar.meaning() {
+            Meaning::Text(text) => return Some(text),
+            Meaning::Bool(_) => "a boolean",
+            Meaning::Integer(_) | Meaning::Float(_) => "a number",
+            Meaning::Null => return None, // `something` has reported it
+        };
+        let message = format!(
+            "`{}` must be a text, but YAML reads `{}` as {taken_for}",
+            given.field, scalar.text
+        );
+        let place = self.place(given.node.span);
+        self.report(
+            Diagnostic::error(code::NEEDS_QUOTES, place, message)
+                .label(taken_for)
+                .help(format!("quote it: \"{}\"", scalar.text)),
+        );
+        None
+    }
+
+    /// A text with something in it.
+    pub(crate) fn words<'n>(&mut self, given: Given<'n>) -> Option<&'n str> {
+        let text = self.text(given)?;
+        if text.trim().is_empty() {
+            return self.nothing_in(given);
+        }
+        Some(text)
+    }
+
+    /// A text with something in it once its variables are expanded.
+    pub(crate) fn expanded(&mut self, given: Given<'_>) -> Option<String> {
+        let text = self.words(given)?;
+        match expand::expand(text, self.env) {
+            Ok(expanded) if expanded.trim().is_empty() => {
+                let message = format!("`{}` is empty once its variables are expanded", given.field);
+                let place = self.place(given.node.span);
+                self.report(
+                    Diagnostic::error(code::EMPTY, place, message)
+                        .label("nothing in here")
+                        .help("set the variable, or give a default: ${VAR:-default}"),
+                );
+                None
+            }
+            Ok(expanded) => Some(expanded),
+            Err(wrong) => {
+                for bad in wrong {
+                    let span = Written::of(given.node, self.file.text())
+                        .and_then(|written| written.span(bad.at.start, bad.at.end))
+                        .unwrap_or(given.node.span);
+                    self.bad_variable(span, &bad.reason);
+                }
+                None
+            }
+        }
+    }
+
+    fn bad_variable(&mut self, span: Span, reason: &Reason) {
+        let (code, message, label, help) = match reason {
+            Reason::Undefined(name) => (
+                code::UNDEFINED_VARIABLE,
+                format!("the variable `{name}` is not set"),
+                "not set",
+                format!("set {name} in the environment, or give a default: ${{{name}:-default}}"),
+            ),
+            Reason::Unclosed => (
+                code::BAD_VARIABLE,
+                "a `${` has no `}`".to_owned(),
+                "not closed",
+                "write ${VAR}, or $${ for the text `${` itself".to_owned(),
+            ),
+            Reason::Name(name) => (
+                code::BAD_VARIABLE,
+                format!("`{name}` is not the name of a variable"),
+                "not a variable",
+                "write ${VAR} or ${VAR:-default}, or $${ for the text `${` itself".to_owned(),
+            ),
+        };
+        let place = self.place(span);
+        self.report(
+            Diagnostic::error(code, place, message)
+                .label(label)
+                .help(help),
+        );
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(&mut self, given: Given<'_>) -> Option<bool> {
+        self.something(given)?;
+        match given.node.scalar().map(|scalar| scalar.meaning()) {
+            Some(Meaning::Bool(value)) => Some(value),
+            _ => self.wrong_type(given, "true or false"),
+        }
+    }
+
+    /// A name; `vintner_core` knows which kind has which characters.
+    pub(crate) fn name<N: FromStr<Err = NameError>>(&mut self, given: Given<'_>) -> Option<N> {
+        let text = self.text(given)?;
+        self.name_of(text, given.node.span)
+    }
+
+    /// A name that stands at `span`.
+    pub(crate) fn name_of<N: FromStr<Err = NameError>>(
+        &mut self,
+        text: &str,
+        span: Span,
+    ) -> Option<N> {
+        text.parse()
+            .map_err(|error: NameError| {
+                let diagnostic =
+                    Diagnostic::error(code::BAD_NAME, self.place(span), error.to_string())
+                        .label("not a name");
+                self.report(
+                    match repaired(text).filter(|name| name.parse::<N>().is_ok()) {
+                        Some(name) => diagnostic.help(format!("`{name}` would do")),
+                        None => diagnostic.help("write a name like `daily_weather`"),
+                    },
+                );
+            })
+            .ok()
+    }
+
+    /// A duration.
+    pub(crate) fn duration(&mut self, given: Given<'_>) -> Option<Ttl> {
+        self.something(given)?;
+        let Some(scalar) = given.node.scalar() else {
+            return self.wrong_type(given, "a duration");
+        };
+        scalar
+            .text
+            .parse()
+            .map_err(|error: vintner_core::TimeError| {
+                let help = match scalar.meaning() {
+                    Meaning::Integer(number) => {
+                        format!("say the unit: {number}s, {number}min, {number}h or {number}d")
+                    }
+                    _ => format!("write it like `{}: {}`", given.field, given.example),
+                };
+                let place = self.place(given.node.span);
+                self.report(
+                    Diagnostic::error(code::BAD_DURATION, place, error.to_string())
+                        .label("not a duration")
+                        .help(help),
+                );
+            })
+            .ok()
+    }
+
+    /// One word out of several, such as a type.
+    pub(crate) fn one_of<T: FromStr>(
+        &mut self,
+        given: Given<'_>,
+        code: &'static str,
+        words: &[&str],
+    ) -> Option<T>
+    where
+        T::Err: fmt::Display,
+    {
+        let text = self.text(given)?;
+        text.parse()
+            .map_err(|error: T::Err| {
+                let help = match nearest(text, words.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("write one of {}", enumerated(words.iter().copied())),
+                };
+                let place = self.place(given.node.span);
+                self.report(
+                    Diagnostic::error(code, place, error.to_string())
+                        .label("not one of them")
+                        .help(help),
+                );
+            })
+            .ok()
+    }
+
+    /// The description, the owner and the tags that every object may have.
+    pub(crate) fn about(&mut self, object: &Object<'_>) -> About {
+        let text = |reader: &mut Self, field: &str| {
+            let text = object.get(field).and_then(|given| reader.text(given));
+            text.unwrap_or_default().trim().to_owned()
+        };
+        About {
+            description: text(self, "description"),
+            owner: text(self, "owner"),
+            tags: object
+                .get("tags")
+                .and_then(|given| self.mapping(given, "gold"))
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|(_, key, value)| Some((key.to_owned(), self.text(value)?.to_owned())))
+                .collect(),
+        }
+    }
+
+    /// Reports a value that is there and is nothing.
+    fn something(&mut self, given: Given<'_>) -> Option<()> {
+        if !given.node.is_null() {
+            return Some(());
+        }
+        self.nothing_in(given)
+    }
+
+    fn nothing_in<T>(&mut self, given: Given<'_>) -> Option<T> {
+        let remove = if given.required {
+            ""
+        } else {
+            ", or remove the line"
+        };
+        let place = self.place(given.node.span);
+        self.report(
+            Diagnostic::error(code::EMPTY, place, format!("`{}` is empty", given.field))
+                .label("nothing in here")
+                .help(format!("write something like `{}`{remove}", given.example)),
+        );
+        None
+    }
+
+    pub(crate) fn wrong_type<T>(&mut self, given: Given<'_>, wanted: &str) -> Option<T> {
+        let found = given.node.described();
+        let message = format!("`{}` must be {wanted}, but is {found}", given.field);
+        let place = self.place(self.headline(given.node.span));
+        self.report(
+            Diagnostic::error(code::WRONG_TYPE, place, message)
+                .label(found)
+                .help(format!("write something like `{}`", given.example)),
+        );
+        None
+    }
+
+    /// The first line of a span: a list or mapping over many lines is not underlined whole.
+    pub(crate) fn headline(&self, span: Span) -> Span {
+        let text = self.file.text().get(span.range()).unwrap_or_default();
+        let first = text.lines().next().unwrap_or_default();
+        Span::new(span.start, span.start + first.trim_end().len())
+    }
+}
+
+/// What every object has for people.
+pub(crate) struct About {
+    pub(crate) description: String,
+    pub(crate) owner: String,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// `a`, `b` and `c`.
+pub(crate) fn enumerated<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    let mut quoted: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match quoted.pop() {
+        None => "none".to_owned(),
+        Some(last) if quoted.is_empty() => last,
+        Some(last) => format!("{} and {last}", quoted.join(", ")),
+    }
+}
+
+/// A text made into what may be a name: other characters become `_`, and `_` is single and inside.
+fn repaired(text: &str) -> Option<String> {
+    let words: Vec<&str> = text
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let name = words.join("_");
+    (!name.is_empty() && name != text).then_some(name)
+}
