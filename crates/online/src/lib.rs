@@ -21,7 +21,10 @@ pub use config::{OnlineStoreConfig, open};
 pub use embedded::EmbeddedStore;
 pub use error::{OnlineError, StoreFailure};
 pub use read::{
-    OnlineColumn, OnlineFeatures, ReadColumn, ReadPlan, Status, get_features, view_keys,
+    EntityKeys, OnlineColumn, OnlineFeatures, ReadPlan, Status, get_features, view_keys,
 };
 pub use row::{PackedRow, RowEncodeError, RowEncoder, RowLayout};
 pub use store::{Expiry, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport};
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use vintner_core::{
     Boundary, EntityKey, FeatureField, FeatureType, KeyColumns, Knowledge, ProjectName, RowTime,
     Timestamp, Ttl, Value, ViewId, VisibilityRule,
 };
-use vintner_registry::model::ViewRevision;
+use vintner_registry::{model::ViewRevision, selection::Selection};
 
 use crate::{
     error::OnlineError,
@@ -44,17 +44,6 @@ impl Status {
             Self::OutsideMaxAge => "OUTSIDE_MAX_AGE",
         }
     }
-}
-
-/// One column to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadColumn {
-    /// Its view, by its index among the plan's views.
-    pub view: usize,
-    /// The feature.
-    pub feature: FeatureField,
-    /// What the column is called in the answer.
-    pub name: String,
 }
 
 /// What to read, with the layouts of its views worked out.
@@ -106,38 +95,48 @@ pub struct OnlineFeatures {
 pub type EntityKeys = Vec<Option<EntityKey>>;
 
 impl ReadPlan {
-    /// A plan to read these columns of these views.
+    /// The plan of a selection.
     ///
     /// # Panics
-    /// When a column's view is not among the views.
-    pub fn new(views: Vec<Arc<ViewRevision>>, columns: Vec<ReadColumn>) -> Self {
-        let mut features: Vec<Vec<FeatureField>> = vec![Vec::new(); views.len()];
-        let mut planned = Vec::with_capacity(columns.len());
-        for column in columns {
+    /// When a column's view is not among the selection's views.
+    pub fn new(selection: &Selection) -> Self {
+        let mut features: Vec<Vec<FeatureField>> = vec![Vec::new(); selection.views.len()];
+        let mut columns = Vec::with_capacity(selection.columns.len());
+        for column in &selection.columns {
             let features = &mut features[column.view];
-            planned.push(PlannedColumn {
+            columns.push(PlannedColumn {
                 view: column.view,
                 feature: features.len(),
-                name: column.name,
+                name: column.name.clone(),
                 feature_type: column.feature.feature_type,
                 default: column.feature.default.clone(),
             });
-            features.push(column.feature);
+            features.push(column.feature.clone());
         }
-        let views = views.into_iter().zip(features);
+        let views = selection.views.iter().zip(&features);
         let views = views.map(|(revision, features)| PlannedView {
-            reader: RowReader::new(&revision, &features),
-            revision,
+            reader: RowReader::new(revision, features),
+            revision: Arc::clone(revision),
         });
         Self {
             views: views.collect(),
-            columns: planned,
+            columns,
         }
     }
 
     /// The views, in the order in which [`get_features`] wants the entities' keys.
     pub fn views(&self) -> impl ExactSizeIterator<Item = &ViewRevision> {
         self.views.iter().map(|view| &*view.revision)
+    }
+
+    /// The keys that every view gives to the entities of a batch, for [`get_features`].
+    ///
+    /// # Errors
+    /// As [`view_keys`].
+    pub fn keys(&self, entities: &RecordBatch) -> Result<Vec<EntityKeys>, OnlineError> {
+        self.views()
+            .map(|revision| view_keys(revision, entities))
+            .collect()
     }
 
     /// The answer that the stored rows make at the moment `now`; one [`ViewRows`] per view.

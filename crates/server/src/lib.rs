@@ -1,1 +1,33 @@
-//! stub
+//! The service: one port for gRPC and Arrow Flight, and the client for it.
+//!
+//! Start at [`server::Server`] and [`client::Client`]. Both stand around
+//! [`Operations`](vintner_ops::Operations): the server answers calls with one, the client is one. [`command`] is what a
+//! Flight client sends; `proto/vintner/v1` has the rest.
+//!
+//! * Holds always: a handler parses, calls one method and converts; it decides nothing. So the same request gives the
+//!   same answer here as on the command line. `status` is the one place where errors get their codes.
+//! * Units: sizes in bytes, times in microseconds UTC.
+//! * Not here: what operations do (`vintner-ops`), authentication (there is none yet, so only loopback is served).
+
+mod answer;
+pub mod client;
+pub mod command;
+pub mod config;
+mod convert;
+mod flight_data;
+mod flight_service;
+mod guard;
+mod materialization_service;
+mod online_service;
+mod registry_service;
+pub mod server;
+mod status;
+mod steps;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::Client;
+pub use config::ServerConfig;
+pub use server::{ServeError, Server, Stopped, serve};
+pub use status::{CAUSE_KEY, FAULT_KEY};

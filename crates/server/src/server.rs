@@ -1,0 +1,228 @@
+//! Binding a port, serving on it, and stopping.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::{net::TcpListener, time::timeout};
+use tonic::{
+    server::NamedService,
+    service::Routes,
+    transport::{self, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use vintner_ops::Operations;
+use vintner_proto::v1::{
+    materialization_service_server::MaterializationServiceServer,
+    online_service_server::OnlineServiceServer, registry_service_server::RegistryServiceServer,
+};
+
+use crate::{
+    config::ServerConfig,
+    flight_service::FlightHandlers,
+    guard::{Guard, Rules},
+    materialization_service::MaterializationHandlers,
+    online_service::OnlineHandlers,
+    registry_service::RegistryHandlers,
+};
+
+/// How much a peer may send of one stream, and of all streams of one connection, before it is read. Well above the
+/// protocol's 64 KiB, which would stall streams of record batches.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// See [`STREAM_WINDOW_BYTES`].
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 * STREAM_WINDOW_BYTES;
+/// A peer that does not answer a ping for this long, after as long without a word, is gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long clients have to receive that their calls were cut off.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The names of the services that have a health status of their own.
+const SERVICES: [&str; 4] = [
+    <RegistryServiceServer<RegistryHandlers> as NamedService>::NAME,
+    <OnlineServiceServer<OnlineHandlers> as NamedService>::NAME,
+    <MaterializationServiceServer<MaterializationHandlers> as NamedService>::NAME,
+    <FlightServiceServer<FlightHandlers> as NamedService>::NAME,
+];
+
+/// Why a server cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address can be reached from elsewhere.
+    #[error(
+        "refusing to listen on {0}: whoever reaches it could read and change everything, since there is no \
+         authentication yet; listen on a loopback address, such as 127.0.0.1:7600, and use a tunnel from elsewhere"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address is taken, or not ours.
+    #[error("could not listen on {address}; is another service there already?")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The descriptions of the services are broken.
+    #[error("could not describe the services for gRPC reflection")]
+    Reflection(#[source] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("the service on {address} failed")]
+    Transport {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: transport::Error,
+    },
+}
+
+/// How a server has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every call that it had taken was finished.
+    Clean,
+    /// The grace was not enough: this many calls were cut off, and told so.
+    CutOff(usize),
+}
+
+/// A server that has its port and does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: ServerConfig,
+}
+
+/// Binds and serves in one step.
+///
+/// # Errors
+/// As [`Server::bind`] and [`Server::serve`].
+pub async fn serve(
+    ops: Arc<dyn Operations>,
+    config: ServerConfig,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<Stopped, ServeError> {
+    Server::bind(config).await?.serve(ops, shutdown).await
+}
+
+impl Server {
+    /// Takes the port. From here on connections wait; they are answered once it serves.
+    ///
+    /// # Errors
+    /// [`ServeError::NotLoopback`] for an address that others could reach, [`ServeError::Bind`] when it is taken.
+    pub async fn bind(config: ServerConfig) -> Result<Self, ServeError> {
+        let address = config.listen;
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(ServeError::NotLoopback(address));
+        }
+        let failed = |source| ServeError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            listener,
+            address,
+            config,
+        })
+    }
+
+    /// The address that it has, with the port that was free when 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` is done. Then health says so, no new calls are taken, those that were taken are finished
+    /// within the grace, and what is left is cut off.
+    ///
+    /// # Errors
+    /// [`ServeError::Transport`] when the port fails.
+    pub async fn serve(
+        self,
+        ops: Arc<dyn Operations>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<Stopped, ServeError> {
+        let Self {
+            listener,
+            address,
+            config,
+        } = self;
+        let (health, health_server) = tonic_health::server::health_reporter();
+        set_health(&health, ServingStatus::Serving).await;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(vintner_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let routes = routes(&ops, &config)
+            .add_service(health_server)
+            .add_service(reflection().build_v1().map_err(ServeError::Reflection)?)
+            .add_service(
+                reflection()
+                    .build_v1alpha()
+                    .map_err(ServeError::Reflection)?,
+            );
+        let rules = Arc::new(Rules::new(config.max_concurrent, config.max_message_bytes));
+        let guard = Guard::new(routes.prepare(), Arc::clone(&rules));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+
+        let draining = rules.draining.clone();
+        let serving = transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .serve_with_incoming_shutdown(guard, incoming, draining.clone().cancelled_owned());
+        let stopping = async {
+            shutdown.await;
+            tracing::info!(%address, "stopping");
+            set_health(&health, ServingStatus::NotServing).await;
+            draining.cancel();
+            tokio::time::sleep_until(tokio::time::Instant::now() + config.shutdown_grace).await;
+        };
+        tracing::info!(%address, "serving");
+        let failed = |source| ServeError::Transport { address, source };
+        tokio::pin!(serving);
+        tokio::select! {
+            served = &mut serving => return served.map(|()| Stopped::Clean).map_err(failed),
+            () = stopping => {}
+        }
+        let cut_off = rules.in_flight();
+        tracing::warn!(%address, calls = cut_off, "the grace is over; calls are cut off");
+        rules.over.cancel();
+        match timeout(FAREWELL, serving).await {
+            Ok(served) => served.map_err(failed)?,
+            Err(_) => tracing::warn!(%address, "clients did not take their leave"),
+        }
+        Ok(match cut_off {
+            0 => Stopped::Clean,
+            calls => Stopped::CutOff(calls),
+        })
+    }
+}
+
+fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig) -> Routes {
+    let limit = config.max_message_bytes;
+    let ops = || Arc::clone(ops);
+    let online = OnlineHandlers {
+        ops: ops(),
+        max_batch: config.max_batch,
+    };
+    let flight = FlightHandlers {
+        ops: ops(),
+        max_message_bytes: limit,
+    };
+    Routes::default()
+        .add_service(
+            RegistryServiceServer::new(RegistryHandlers { ops: ops() })
+                .max_decoding_message_size(limit),
+        )
+        .add_service(OnlineServiceServer::new(online).max_decoding_message_size(limit))
+        .add_service(
+            MaterializationServiceServer::new(MaterializationHandlers { ops: ops() })
+                .max_decoding_message_size(limit),
+        )
+        .add_service(FlightServiceServer::new(flight).max_decoding_message_size(limit))
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    // The empty name is the server as a whole.
+    for service in SERVICES.into_iter().chain([""]) {
+        health.set_service_status(service, status).await;
+    }
+}

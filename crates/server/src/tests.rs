@@ -1,0 +1,84 @@
+//! The service and its client together, on a real port, around operations that only pretend.
+
+mod errors;
+mod fake;
+mod flight;
+mod limits;
+mod round_trip;
+mod services;
+mod stopping;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::transport::{Channel, Endpoint};
+use vintner_ops::Operations;
+
+use crate::{Client, ServeError, Server, ServerConfig, Stopped};
+use fake::Fake;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What must come, or the test fails.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what)
+        .await
+        .expect("it must come")
+}
+
+fn on_any_port() -> ServerConfig {
+    ServerConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        ..ServerConfig::default()
+    }
+}
+
+/// A running service.
+struct Service {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<Result<Stopped, ServeError>>,
+}
+
+impl Service {
+    async fn start(ops: Arc<dyn Operations>, config: ServerConfig) -> Self {
+        let server = Server::bind(config).await.unwrap();
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(server.serve(ops, async {
+            // A test that ends without stopping its service drops the sender, which stops it too.
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            stop,
+            served,
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&self.url()).await.unwrap()
+    }
+
+    async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.url()).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    async fn stop(self) -> Stopped {
+        self.stop.send(()).unwrap();
+        soon(self.served).await.unwrap().unwrap()
+    }
+}
+
+/// A service around a fake, and a client of it.
+async fn service(fake: &Arc<Fake>) -> (Service, Client) {
+    let service = Service::start(Arc::clone(fake) as Arc<dyn Operations>, on_any_port()).await;
+    let client = service.client().await;
+    (service, client)
+}

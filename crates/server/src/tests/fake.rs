@@ -1,0 +1,573 @@
+//! Operations that pretend: every answer is made of the arguments, and has every shape that answers have.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array,
+    },
+    datatypes::{DataType, Field, Int32Type, Schema, SchemaRef},
+};
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use vintner_core::{
+    FeatureField, FeatureType, JoinKey, KeySchema, KeyType, RegistryVersion, ScalarType, Timestamp,
+    Value, ViewName, arrow_values,
+};
+use vintner_online::Status;
+use vintner_ops::{
+    Fault, Operations, OpsError,
+    api::{
+        ApplyReport, Change, Changes, CheckReport, Detail, EntityRows, HistoricalReport,
+        HistoricalRequest, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineColumn,
+        OnlineRequest, OnlineResponse, Phase, PlanReport, Problem, Run, ServiceColumn, Severity,
+        Summary, TrainingRows, Version, ViewDetail, ViewRun,
+    },
+};
+use vintner_registry::model::{
+    About, Entity, FeatureService, Layout, Refresh, Source, SourceColumn, SourceFormat, ViewInput,
+    ViewRevision,
+};
+use vintner_repo::RepoFile;
+
+/// What a fake does when it is called.
+#[derive(Clone)]
+pub(super) enum Mood {
+    Answer,
+    Fail(Fault, &'static str, Option<&'static str>),
+    Panic,
+    /// Waits at the gate, in the middle of what it does.
+    Wait(Arc<Gate>),
+}
+
+/// Where work waits in the midst of a call.
+pub(super) struct Gate {
+    /// Gets a permit for each call that has come here.
+    pub(super) entered: Semaphore,
+    /// A permit lets one call go on.
+    pub(super) open: Semaphore,
+    /// Cancelled once a call's work is dropped or done.
+    pub(super) left: CancellationToken,
+}
+
+impl Gate {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            entered: Semaphore::new(0),
+            open: Semaphore::new(0),
+            left: CancellationToken::new(),
+        })
+    }
+
+    async fn pass(&self) {
+        let _left: DropGuard = self.left.clone().drop_guard();
+        self.entered.add_permits(1);
+        self.open.acquire().await.unwrap().forget();
+    }
+}
+
+pub(super) struct Fake {
+    mood: Mutex<Mood>,
+    /// The arguments of every call, in words.
+    calls: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    pub(super) fn new() -> Arc<Self> {
+        Self::in_mood(Mood::Answer)
+    }
+
+    pub(super) fn in_mood(mood: Mood) -> Arc<Self> {
+        Arc::new(Self {
+            mood: Mutex::new(mood),
+            calls: Mutex::default(),
+        })
+    }
+
+    pub(super) fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    fn mood(&self) -> Mood {
+        self.mood.lock().unwrap().clone()
+    }
+
+    /// The calls so far, which are forgotten.
+    pub(super) fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    async fn called(&self, call: String) -> Result<(), OpsError> {
+        self.calls.lock().unwrap().push(call);
+        let mood = self.mood();
+        match mood {
+            Mood::Answer => Ok(()),
+            Mood::Fail(fault, message, cause) => Err(OpsError {
+                fault,
+                message: message.to_owned(),
+                source: cause.map(Into::into),
+            }),
+            Mood::Panic => panic!("the fake panics"),
+            Mood::Wait(gate) => {
+                gate.pass().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn problem(file: &RepoFile, severity: Severity) -> Problem {
+    Problem {
+        severity,
+        code: "repo::unknown_field".to_owned(),
+        message: format!("unknown field `é` in {} bytes", file.text.len()),
+        help: "did you mean `e`?".to_owned(),
+        file: file.path.clone(),
+        line: 3,
+        column: 14,
+        rendered: "  × unknown field\n  ╰── here".to_owned(),
+    }
+}
+
+fn changes(base: u64) -> Changes {
+    Changes {
+        project: "flights".parse().unwrap(),
+        base: RegistryVersion(base),
+        changes: ObjectKind::ALL
+            .into_iter()
+            .map(|kind| Change {
+                kind,
+                name: format!("a_{kind}"),
+                action: "new_version".to_owned(),
+                reasons: vec!["the type of `temp` changes".to_owned(), String::new()],
+                data: vec!["a new Delta table".to_owned()],
+            })
+            .collect(),
+        text: "+ feature view weather@2\n".to_owned(),
+    }
+}
+
+fn view_run(view: &str) -> ViewRun {
+    ViewRun {
+        view: view.parse().unwrap(),
+        plan: "appended 3 new files".to_owned(),
+        rows_read: 1,
+        rows_written: 2,
+        rows_left_out: 3,
+        online_written: 4,
+        online_kept: 5,
+        online_held_back: 6,
+        offline_micros: u64::MAX,
+        online_micros: 8,
+    }
+}
+
+fn run(id: usize, view: &str) -> Run {
+    Run {
+        id: format!("run-{id}"),
+        view_run: view_run(view),
+        started_at: Timestamp::from_micros(-1),
+        finished_at: Timestamp::MAX,
+        error: if id == 0 { "it failed" } else { "" }.to_owned(),
+    }
+}
+
+fn about() -> About {
+    About {
+        description: "what it is".to_owned(),
+        owner: "data-platform".to_owned(),
+        tags: BTreeMap::from([("tier".to_owned(), "gold".to_owned())]),
+    }
+}
+
+fn key_schema() -> KeySchema {
+    let key = |name: &str, key_type| JoinKey {
+        name: name.parse().unwrap(),
+        key_type,
+    };
+    KeySchema::new(vec![
+        key("origin", KeyType::String),
+        key("flight", KeyType::Int32),
+    ])
+    .unwrap()
+}
+
+/// A view revision in which nothing is empty.
+fn revision(name: &ViewName) -> ViewRevision {
+    let list = FeatureType::List(ScalarType::Float32);
+    let features = vec![
+        FeatureField {
+            name: "temp".parse().unwrap(),
+            feature_type: FeatureType::Scalar(ScalarType::Float64),
+            default: Some(Value::Float64(-0.0)),
+            description: "air temperature".to_owned(),
+        },
+        FeatureField {
+            name: "gusts".parse().unwrap(),
+            feature_type: list,
+            default: Some(Value::List(
+                ScalarType::Float32,
+                vec![Some(Value::Float32(1.5)), None],
+            )),
+            description: String::new(),
+        },
+    ];
+    ViewRevision {
+        id: format!("{name}@2").parse().unwrap(),
+        entities: vec!["airport".parse().unwrap()],
+        join_keys: key_schema(),
+        ttl: Some("6h".parse().unwrap()),
+        input: ViewInput::Query("SELECT 1".to_owned()),
+        sources: vec!["weather".parse().unwrap()],
+        event_timestamp: Some("observed_at".parse().unwrap()),
+        created_timestamp: Some("loaded_at".parse().unwrap()),
+        definitions: BTreeMap::from([("temp".parse().unwrap(), "weather.temp".to_owned())]),
+        relation: "weather".to_owned(),
+        refresh: Refresh::RowLocal {
+            source: "weather".parse().unwrap(),
+        },
+        refresh_reason: "every row comes from one row of `weather`".to_owned(),
+        lookback: Some("1d".parse().unwrap()),
+        lineage: BTreeMap::from([(
+            "temp".parse().unwrap(),
+            vec![SourceColumn {
+                source: "weather".parse().unwrap(),
+                column: "Temp (F)".to_owned(),
+            }],
+        )]),
+        layouts: vec![Layout::of(&features[..1]), Layout::of(&features)],
+        features,
+        offline: true,
+        online: false,
+        about: about(),
+    }
+}
+
+/// Columns of every type, with a null in every other row.
+fn online_columns(rows: usize) -> Vec<OnlineColumn> {
+    let types = ScalarType::ALL
+        .into_iter()
+        .flat_map(|scalar| [FeatureType::Scalar(scalar), FeatureType::List(scalar)]);
+    let statuses = [
+        Status::Present,
+        Status::NullValue,
+        Status::NotFound,
+        Status::OutsideMaxAge,
+    ];
+    types
+        .enumerate()
+        .map(|(at, feature_type)| OnlineColumn {
+            name: format!("f{at}"),
+            feature_type,
+            values: (0..rows)
+                .map(|row| (row % 2 == 0).then(|| sample(feature_type, row)))
+                .collect(),
+            statuses: (0..rows).map(|row| statuses[row % 4]).collect(),
+            event_timestamps: (0..rows)
+                .map(|row| (row % 3 != 0).then(|| Timestamp::from_micros(at as i64 / 4 - 1)))
+                .collect(),
+        })
+        .collect()
+}
+
+fn sample(feature_type: FeatureType, row: usize) -> Value {
+    match feature_type {
+        FeatureType::Scalar(scalar) => match scalar {
+            ScalarType::Bool => Value::Bool(row % 4 == 0),
+            ScalarType::Int32 => Value::Int32(i32::MIN),
+            ScalarType::Int64 => Value::Int64(i64::MAX - row as i64),
+            ScalarType::Float32 => Value::Float32(f32::NAN),
+            ScalarType::Float64 => Value::Float64(-0.0),
+            ScalarType::String => Value::String(format!("é{row}")),
+            ScalarType::Bytes => Value::Bytes(vec![0, 255]),
+            ScalarType::Timestamp => Value::Timestamp(Timestamp::MIN),
+        },
+        FeatureType::List(element) => {
+            let item = sample(FeatureType::Scalar(element), row);
+            Value::List(element, vec![Some(item), None][..row % 3].to_vec())
+        }
+    }
+}
+
+/// The entity rows' columns, then one with a null in every other row, one of lists, and one dictionary.
+fn training_schema(schema: &Schema) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    for (name, data_type) in [
+        ("row", DataType::UInt64),
+        ("temp", DataType::Float64),
+        ("gusts", FeatureType::List(ScalarType::Int64).arrow()),
+        ("carrier", dictionary),
+    ] {
+        fields.push(Arc::new(Field::new(name, data_type, true)));
+    }
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+fn training_batch(schema: &SchemaRef, batch: &RecordBatch, from: u64) -> RecordBatch {
+    let rows = from..from + batch.num_rows() as u64;
+    let temp = rows
+        .clone()
+        .map(|row| (row % 2 == 0).then_some(row as f64 / 2.0));
+    let lists: Vec<Value> = rows
+        .clone()
+        .map(|row| sample(FeatureType::List(ScalarType::Int64), row as usize))
+        .collect();
+    let gusts = lists
+        .iter()
+        .enumerate()
+        .map(|(at, list)| (at % 5 != 0).then_some(list));
+    let carriers = StringArray::from(vec![format!("carrier of {from}"), "UA".to_owned()]);
+    let carrier_keys = rows
+        .clone()
+        .map(|row| (row % 3 != 0).then_some((row % 2) as i32))
+        .collect();
+    let added: [ArrayRef; 4] = [
+        Arc::new(rows.collect::<UInt64Array>()),
+        Arc::new(temp.collect::<Float64Array>()),
+        arrow_values::column(FeatureType::List(ScalarType::Int64), gusts),
+        Arc::new(DictionaryArray::<Int32Type>::new(
+            carrier_keys,
+            Arc::new(carriers),
+        )),
+    ];
+    let columns = batch.columns().iter().cloned().chain(added).collect();
+    RecordBatch::try_new(Arc::clone(schema), columns).unwrap()
+}
+
+#[async_trait]
+impl Operations for Fake {
+    async fn check(&self, files: &[RepoFile]) -> Result<CheckReport, OpsError> {
+        self.called(format!("check {files:?}")).await?;
+        Ok(CheckReport {
+            problems: files.iter().map(|f| problem(f, Severity::Error)).collect(),
+            objects: ObjectKind::ALL.into_iter().zip(0..).collect(),
+        })
+    }
+
+    async fn plan(&self, files: &[RepoFile]) -> Result<PlanReport, OpsError> {
+        self.called(format!("plan {files:?}")).await?;
+        Ok(PlanReport {
+            problems: files
+                .iter()
+                .map(|f| problem(f, Severity::Warning))
+                .collect(),
+            changes: (!files.is_empty()).then(|| changes(3)),
+        })
+    }
+
+    async fn apply(
+        &self,
+        files: &[RepoFile],
+        base: RegistryVersion,
+        author: &str,
+    ) -> Result<ApplyReport, OpsError> {
+        self.called(format!("apply {files:?} {base} {author}"))
+            .await?;
+        Ok(ApplyReport {
+            problems: vec![],
+            changes: (!files.is_empty()).then(|| changes(base.0)),
+            version: (!files.is_empty()).then(|| base.next()),
+        })
+    }
+
+    async fn materialize(
+        &self,
+        request: &MaterializeRequest,
+        events: &(dyn Fn(MaterializeEvent) + Send + Sync),
+    ) -> Result<Vec<ViewRun>, OpsError> {
+        let mut runs = Vec::new();
+        for view in &request.views {
+            let run = view_run(&format!("{view}@1"));
+            events(MaterializeEvent::Started {
+                view: run.view.clone(),
+                plan: run.plan.clone(),
+            });
+            for (phase, rows) in [(Phase::Offline, 1), (Phase::Offline, 2), (Phase::Online, 2)] {
+                events(MaterializeEvent::Progress {
+                    view: run.view.clone(),
+                    phase,
+                    rows,
+                });
+            }
+            events(MaterializeEvent::Finished(run.clone()));
+            runs.push(run);
+        }
+        self.called(format!("materialize {request:?}")).await?;
+        Ok(runs)
+    }
+
+    async fn get_historical(
+        &self,
+        request: &HistoricalRequest,
+        entity_rows: EntityRows,
+    ) -> Result<TrainingRows, OpsError> {
+        let mood = self.mood();
+        if !matches!(mood, Mood::Wait(_)) {
+            self.called(format!("get_historical {request:?} {:?}", entity_rows.schema))
+                .await?;
+        }
+        let schema = training_schema(&entity_rows.schema);
+        let (sender, report) = oneshot::channel();
+        let state = (
+            entity_rows.batches,
+            Arc::clone(&schema),
+            HistoricalReport::default(),
+            sender,
+            mood,
+        );
+        let batches = stream::try_unfold(
+            state,
+            |(mut batches, schema, mut report, sender, mood)| async move {
+                match batches.next().await.transpose()? {
+                    Some(batch) => {
+                        let training = training_batch(&schema, &batch, report.rows);
+                        if let Mood::Wait(gate) = &mood
+                            && report.rows > 0
+                        {
+                            gate.pass().await;
+                        }
+                        report.rows += batch.num_rows() as u64;
+                        Ok(Some((training, (batches, schema, report, sender, mood))))
+                    }
+                    None => {
+                        let view: ViewName = "weather".parse().unwrap();
+                        report.rows_without_key.insert(view.clone(), 1);
+                        report.rows_matched.insert(view, report.rows);
+                        let _ = sender.send(report);
+                        Ok(None)
+                    }
+                }
+            },
+        );
+        Ok(TrainingRows {
+            schema,
+            batches: batches.boxed(),
+            registry_version: RegistryVersion(7),
+            report,
+        })
+    }
+
+    async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {
+        self.called(format!("get_online {request:?}")).await?;
+        let rows = request.entities.first().map_or(0, |e| e.values.len());
+        Ok(OnlineResponse {
+            entities: request.entities.clone(),
+            features: online_columns(rows),
+            registry_version: RegistryVersion(u64::MAX),
+        })
+    }
+
+    async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {
+        self.called(format!("list {kind}")).await?;
+        let summary = |name: String| Summary {
+            name,
+            detail: "2 features".to_owned(),
+            description: String::new(),
+            owner: "ops".to_owned(),
+        };
+        Ok(vec![summary(kind.to_string()), summary("other".to_owned())])
+    }
+
+    async fn show(&self, kind: ObjectKind, name: &str) -> Result<Detail, OpsError> {
+        self.called(format!("show {kind} {name}")).await?;
+        let used_by: Vec<ViewName> = vec!["weather".parse().unwrap()];
+        Ok(match kind {
+            ObjectKind::Entity => Detail::Entity {
+                entity: Entity {
+                    name: name.parse().unwrap(),
+                    join_keys: key_schema(),
+                    about: about(),
+                },
+                used_by,
+            },
+            ObjectKind::Source => Detail::Source {
+                source: Source {
+                    name: name.parse().unwrap(),
+                    path: "data/*.parquet".to_owned(),
+                    format: SourceFormat::Parquet,
+                    event_timestamp: Some("observed_at".parse().unwrap()),
+                    created_timestamp: None,
+                    is_static: false,
+                    columns: vec![(
+                        "Temp (F)".to_owned(),
+                        FeatureType::Scalar(ScalarType::Float64),
+                    )],
+                    about: About::default(),
+                },
+                used_by,
+            },
+            ObjectKind::FeatureView => {
+                let view: ViewName = name.parse().unwrap();
+                let seen = name != "new";
+                Detail::FeatureView(Box::new(ViewDetail {
+                    revision: revision(&view),
+                    versions: vec![format!("{name}@2").parse().unwrap()],
+                    used_by: vec!["delay_model".to_owned()],
+                    delta_version: seen.then_some(0),
+                    rows: seen.then_some(u64::MAX),
+                    newest_event: seen.then_some(Timestamp::BEGINNING),
+                    last_run: seen.then(|| run(1, &format!("{name}@2"))),
+                }))
+            }
+            ObjectKind::FeatureService => Detail::FeatureService {
+                service: FeatureService {
+                    name: name.parse().unwrap(),
+                    features: vec![
+                        "weather".parse().unwrap(),
+                        "delays@3:mean".parse().unwrap(),
+                    ],
+                    about: about(),
+                },
+                columns: vec![ServiceColumn {
+                    name: "temp".to_owned(),
+                    feature_type: FeatureType::List(ScalarType::Bytes),
+                    from: "weather@2:temp".to_owned(),
+                }],
+            },
+        })
+    }
+
+    async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError> {
+        self.called(format!("history {limit}")).await?;
+        let versions = (0..limit.min(3)).map(|at| Version {
+            version: RegistryVersion(at as u64),
+            created_at: Timestamp::from_micros(-5),
+            author: "ann".to_owned(),
+            reason: "apply".to_owned(),
+            summary: "3 views".to_owned(),
+        });
+        Ok(versions.collect())
+    }
+
+    async fn diff(&self, from: RegistryVersion, to: RegistryVersion) -> Result<Changes, OpsError> {
+        self.called(format!("diff {from} {to}")).await?;
+        Ok(changes(from.0))
+    }
+
+    async fn plan_rollback(&self, to: RegistryVersion) -> Result<Changes, OpsError> {
+        self.called(format!("plan_rollback {to}")).await?;
+        Ok(changes(to.0))
+    }
+
+    async fn rollback(
+        &self,
+        to: RegistryVersion,
+        base: RegistryVersion,
+        author: &str,
+    ) -> Result<RegistryVersion, OpsError> {
+        self.called(format!("rollback {to} {base} {author}"))
+            .await?;
+        Ok(base.next())
+    }
+
+    async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
+        self.called(format!("runs {view:?} {limit}")).await?;
+        Ok((0..limit.min(2)).map(|id| run(id, "weather@1")).collect())
+    }
+}

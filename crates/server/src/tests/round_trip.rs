@@ -1,0 +1,144 @@
+//! Every method, asked directly and through the service: the same arguments arrive, the same answer comes back.
+
+use std::{fmt::Debug, sync::Mutex};
+
+use vintner_core::{RegistryVersion, Timestamp, Value, ViewName};
+use vintner_ops::{
+    Operations, OpsError,
+    api::{
+        EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, Scope,
+    },
+};
+use vintner_registry::selection::{FeatureRequest, NameStyle};
+use vintner_repo::RepoFile;
+
+use super::{fake::Fake, service};
+
+/// Asks the fake and the client the same, and compares arguments and answers.
+async fn check<T, Ask>(ask: Ask)
+where
+    T: PartialEq + Debug,
+    Ask: AsyncFn(&dyn Operations) -> Result<T, OpsError>,
+{
+    let fake = Fake::new();
+    let (service, client) = service(&fake).await;
+    let direct = ask(fake.as_ref()).await.unwrap();
+    let asked = fake.calls();
+    let remote = ask(&client).await.unwrap();
+    assert_eq!(remote, direct);
+    assert_eq!(fake.calls(), asked);
+    service.stop().await;
+}
+
+fn files() -> Vec<RepoFile> {
+    let file = |path: &str, text: &str| RepoFile {
+        path: path.to_owned(),
+        text: text.to_owned(),
+    };
+    vec![
+        file("vintner.yaml", "project: flights\n"),
+        file("views/weather.yaml", "name: é\u{0}"),
+    ]
+}
+
+fn online(entities: Vec<EntityColumn>) -> OnlineRequest {
+    OnlineRequest {
+        features: FeatureRequest::Features(vec![
+            "weather".parse().unwrap(),
+            "delays@2:mean".parse().unwrap(),
+        ]),
+        names: NameStyle::Full,
+        entities,
+    }
+}
+
+fn column(name: &str, values: impl IntoIterator<Item = Option<Value>>) -> EntityColumn {
+    EntityColumn {
+        name: name.to_owned(),
+        values: values.into_iter().collect(),
+    }
+}
+
+#[tokio::test]
+async fn check_plan_and_apply() {
+    for files in [files(), vec![]] {
+        check(async |ops| ops.check(&files).await).await;
+        check(async |ops| ops.plan(&files).await).await;
+        check(async |ops| ops.apply(&files, RegistryVersion(3), "ann é").await).await;
+    }
+}
+
+#[tokio::test]
+async fn materialize_with_every_step() {
+    let views = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    let window = (Timestamp::from_micros(-1), Timestamp::MAX);
+    for (views, window, scope) in [
+        (views(&["weather", "delays"]), None, Scope::Incremental),
+        (views(&["weather"]), Some(window), Scope::FullRefresh),
+        (views(&[]), None, Scope::Incremental),
+    ] {
+        let request = MaterializeRequest {
+            views,
+            window,
+            scope,
+        };
+        check(async |ops| {
+            let events: Mutex<Vec<MaterializeEvent>> = Mutex::default();
+            let runs = ops
+                .materialize(&request, &|event| events.lock().unwrap().push(event))
+                .await?;
+            Ok((runs, events.into_inner().unwrap()))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn get_online_with_every_type() {
+    for rows in [0, 1, 2, 7, 100] {
+        let request = online(vec![
+            column("origin", (0..rows).map(|i| (i != 1).then(|| Value::String(i.to_string())))),
+            column("flight", (0..rows).map(|i| Some(Value::Int32(i)))),
+            column("plane", (0..rows).map(|i| Some(Value::Int64(i.into())))),
+            column("mark", (0..rows).map(|i| Some(Value::Bytes(vec![0; i as usize])))),
+            column("late", (0..rows).map(|i| Some(Value::Bool(i % 2 == 0)))),
+            column("unknown", (0..rows).map(|_| None)),
+        ]);
+        check(async |ops| ops.get_online(&request).await).await;
+    }
+    let service = OnlineRequest {
+        features: FeatureRequest::Service("delay_model".parse().unwrap()),
+        names: NameStyle::Short,
+        entities: vec![],
+    };
+    check(async |ops| ops.get_online(&service).await).await;
+}
+
+#[tokio::test]
+async fn list_and_show() {
+    for kind in ObjectKind::ALL {
+        check(async |ops| ops.list(kind).await).await;
+        for name in ["weather", "new"] {
+            check(async |ops| ops.show(kind, name).await).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn history_diff_and_rollback() {
+    for limit in [0, 1, usize::MAX] {
+        check(async |ops| ops.history(limit).await).await;
+    }
+    let (one, two) = (RegistryVersion(1), RegistryVersion(u64::MAX - 1));
+    check(async |ops| ops.diff(one, two).await).await;
+    check(async |ops| ops.plan_rollback(two).await).await;
+    check(async |ops| ops.rollback(one, two, "ann").await).await;
+}
+
+#[tokio::test]
+async fn runs() {
+    let view: ViewName = "weather".parse().unwrap();
+    for (view, limit) in [(None, 0), (Some(&view), 2)] {
+        check(async |ops| ops.runs(view, limit).await).await;
+    }
+}
