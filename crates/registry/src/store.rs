@@ -217,10 +217,11 @@ impl RegistryStore {
         let listed = self.location.objects.list(Some(&folder)).map_ok(|object| version_of(&object.location));
         let listed: Vec<Option<RegistryVersion>> =
             listed.try_collect().await.map_err(|source| self.read_error("the list of versions", source))?;
-        match listed.into_iter().flatten().max() {
-            None => Ok(Arc::new(Snapshot::empty())),
-            Some(version) => self.at(version).await,
-        }
+        let newest = match listed.into_iter().flatten().max() {
+            None => None,
+            Some(version) => self.get(version).await?,
+        };
+        Ok(Arc::new(newest.unwrap_or_else(Snapshot::empty)))
     }
 
     async fn pointed_at(&self) -> Result<Option<RegistryVersion>, RegistryError> {
