@@ -6,7 +6,9 @@
 //! * Units: instants and durations are microseconds, instants are UTC.
 //! * Not here: YAML, SQL, Arrow, the data itself.
 
+pub mod change;
 pub mod model;
+pub mod plan;
 pub mod selection;
 
 #[cfg(test)]
