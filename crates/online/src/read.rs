@@ -382,3 +382,6 @@ fn bad_row(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,30 +161,29 @@ impl RedisStore {
         answer.map_err(|err| self.failure(err, action))
     }
 
-    fn failure(&self, source: RedisError, action: &str) -> OnlineError {
+    fn failure(&self, err: RedisError, action: &str) -> OnlineError {
         let store = self.url.to_string();
-        let try_again = source.is_io_error()
-            || source.is_timeout()
-            || matches!(
-                source.kind(),
-                ErrorKind::Server(
-                    ServerErrorKind::BusyLoading
-                        | ServerErrorKind::MasterDown
-                        | ServerErrorKind::ClusterDown
-                        | ServerErrorKind::TryAgain
-                )
-            );
-        if try_again {
-            OnlineError::Unavailable {
-                store,
-                source: source.into(),
+        let answer = err.clone().into_server_errors();
+        let code = answer
+            .as_ref()
+            .and_then(|answer| answer.first())
+            .map(|(_, err)| err.code());
+        let unreachable = err.is_io_error() || err.is_timeout();
+        let denied = err.kind() == ErrorKind::AuthenticationFailed;
+        let source = StoreFailure::from(err);
+        match code {
+            None if unreachable => OnlineError::Unavailable { store, source },
+            None if denied => OnlineError::Denied { store, source },
+            Some("LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN") => {
+                OnlineError::Unavailable { store, source }
             }
-        } else {
-            OnlineError::Failed {
+            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => OnlineError::Denied { store, source },
+            Some("OOM") => OnlineError::Full { store, source },
+            _ => OnlineError::Failed {
                 store,
                 action: action.to_owned(),
-                source: source.into(),
-            }
+                source,
+            },
         }
     }
 
@@ -429,3 +428,6 @@ fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .map(str::trim)
 }
+
+#[cfg(test)]
+mod tests;
