@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     delta::layout::EVENT_TIMESTAMP,
-    planner,
     sources::{DeltaFile, SourceState, Subset},
 };
 
@@ -45,7 +44,9 @@ impl Input<'_> {
         for part in batch.parts.iter().cloned() {
             match part {
                 SourcePart::File(file) => files.push(file),
-                SourcePart::Delta { path, version } => delta_files.push(DeltaFile { path, version }),
+                SourcePart::Delta { path, version } => {
+                    delta_files.push(DeltaFile { path, version })
+                }
             }
         }
         let subset = match delta_files.is_empty() {
@@ -72,7 +73,7 @@ impl Input<'_> {
             let table = table.await.map_err(|e| self.source_error(e))?;
             tables.insert(name.clone(), table);
         }
-        let plan = planner::view_plan(self.view, &tables);
+        let plan = super::interim::view_plan(self.view, &tables).await;
         plan.map_err(|e| MaterializeError::Query {
             view: self.view.id.clone(),
             source: e.into(),
