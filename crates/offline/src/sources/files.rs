@@ -45,7 +45,7 @@ pub(super) struct FilesTable {
 
 impl FilesTable {
     fn file_source(&self, session: &dyn Session) -> Arc<dyn FileSource> {
-        let schema = TableSchema::from_file_schema(Arc::clone(&self.schema));
+        let schema = TableSchema::from(Arc::clone(&self.schema));
         match self.origin.format {
             SourceFormat::Parquet | SourceFormat::Delta => {
                 let footers = session

@@ -16,8 +16,7 @@ use datafusion::{
     },
     error::DataFusionError,
     physical_expr::{
-        EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr,
-        projection::ProjectionExprs,
+        EquivalenceProperties, PhysicalExpr, PhysicalSortExpr, projection::ProjectionExprs,
     },
     physical_plan::{
         DisplayFormatType, SortOrderPushdownResult, filter_pushdown::FilterPushdownPropagation,

@@ -33,6 +33,7 @@ use url::Url;
 use vintner_core::FeatureType;
 use vintner_registry::model::{Source, SourceFormat};
 
+pub(crate) use self::normalise::widened;
 pub use self::{
     delta::{DeltaChange, DeltaFile},
     error::SourceError,

@@ -54,7 +54,7 @@ pub struct LossyValue {
 }
 
 /// The type that both hold without loss: how the files of one folder, or a file and what was applied, may differ.
-pub(super) fn widened(a: FeatureType, b: FeatureType) -> Option<FeatureType> {
+pub(crate) fn widened(a: FeatureType, b: FeatureType) -> Option<FeatureType> {
     use ScalarType::{Float32, Float64, Int32, Int64};
     let (FeatureType::Scalar(x), FeatureType::Scalar(y)) = (a, b) else {
         return (a == b).then_some(a);
