@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     delta::layout::EVENT_TIMESTAMP,
+    planner::view_plan,
     sources::{DeltaFile, SourceState, Subset},
 };
 
@@ -73,10 +74,10 @@ impl Input<'_> {
             let table = table.await.map_err(|e| self.source_error(e))?;
             tables.insert(name.clone(), table);
         }
-        let plan = super::interim::view_plan(self.view, &tables).await;
+        let plan = view_plan(self.view, &tables);
         plan.map_err(|e| MaterializeError::Query {
             view: self.view.id.clone(),
-            source: e.into(),
+            source: Box::new(e),
         })
     }
 

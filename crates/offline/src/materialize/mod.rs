@@ -14,7 +14,6 @@ mod admission;
 mod error;
 mod execute;
 mod input;
-mod interim;
 mod latest;
 mod news;
 mod online;
