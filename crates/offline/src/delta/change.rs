@@ -6,7 +6,7 @@ use deltalake::{
     DeltaTable,
     checkpoints::create_checkpoint,
     kernel::{
-        Action, Add, MetadataExt, Remove, StructType, Transaction, new_metadata,
+        Action, MetadataExt, Remove, StructType, Transaction, new_metadata,
         transaction::{CommitData, PROTOCOL, TransactionError},
     },
     logstore::CommitOrBytes,
@@ -175,30 +175,37 @@ async fn checkpoint(table: &Table, version: u64) {
     }
 }
 
-/// New files of a commit that add rows, and whether the commit does anything else to the rows.
-#[derive(Debug)]
-pub(crate) struct RowEffect {
-    /// Files with rows that were not there before.
-    pub(crate) added: Vec<Add>,
-    /// Whether rows went away or columns changed.
-    pub(crate) rewrites: bool,
+/// What commits have done to the rows, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct AddedFiles {
+    paths: Vec<String>,
+    /// Whether compaction has put added rows together with others.
+    mixed: bool,
 }
 
-impl RowEffect {
-    /// What a commit did to the rows. Compaction does nothing to them.
-    pub(crate) fn of(actions: Vec<Action>) -> Self {
-        let mut effect = Self {
-            added: Vec::new(),
-            rewrites: false,
-        };
+impl AddedFiles {
+    /// Takes in the next commit.
+    pub(crate) fn then(&mut self, actions: Vec<Action>) {
+        for action in &actions {
+            if let Action::Remove(remove) = action {
+                let before = self.paths.len();
+                self.paths.retain(|path| *path != remove.path);
+                // The rows of a file that was replaced are in the files that replace it, and those are added. But
+                // compaction adds no rows, so its files do not say which of their rows are new.
+                self.mixed |= !remove.data_change && self.paths.len() < before;
+            }
+        }
         for action in actions {
             match action {
-                Action::Add(add) if add.data_change => effect.added.push(add),
-                Action::Remove(remove) if remove.data_change => effect.rewrites = true,
-                Action::Metadata(_) => effect.rewrites = true,
+                Action::Add(add) if add.data_change => self.paths.push(add.path),
                 _ => {}
             }
         }
-        effect
+    }
+
+    /// The files that hold all rows that were added, and maybe rows that moved; none when nothing less than all
+    /// files does.
+    pub(crate) fn paths(self) -> Option<Vec<String>> {
+        (!self.mixed).then_some(self.paths)
     }
 }

@@ -27,5 +27,5 @@ pub use layout::ViewLayout;
 pub use store::OfflineStore;
 pub use table::{DataFile, Table, TableState};
 
+pub(crate) use change::AddedFiles;
 pub(crate) use data_files::{DataFiles, Written};
-pub(crate) use change::RowEffect;

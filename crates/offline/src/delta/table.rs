@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use deltalake::{
     DeltaTableError,
-    kernel::{Action, Add, EagerSnapshot, LogicalFileView, Remove, StructType},
+    kernel::{Action, EagerSnapshot, LogicalFileView, Remove, StructType},
     logstore::{LogStoreRef, get_actions},
 };
 use object_store::ObjectStore;
@@ -246,9 +246,4 @@ impl DataFile {
     pub(crate) fn removal(&self) -> Remove {
         self.view.remove_action(true)
     }
-}
-
-/// The path of a file as the log has it, relative to the table.
-pub(crate) fn added_path(add: &Add) -> &str {
-    &add.path
 }

@@ -4,7 +4,7 @@ use datafusion::error::DataFusionError;
 use vintner_core::ViewId;
 
 use super::plan::PlanError;
-use crate::{delta::DeltaError, sources::SourceError};
+use crate::{delta::DeltaError, planner, sources::SourceError};
 
 /// Why a run failed. The table is as it was before the run.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum MaterializeError {
         view: ViewId,
         /// The cause.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Box<planner::PlanError>,
     },
     /// The query failed while it ran.
     #[error("could not compute the rows of {view}")]

@@ -94,15 +94,15 @@ impl Execution<'_> {
         let mut admission = Admission::new(layout.clone(), window, self.now);
         let mut files = new_files();
         let mut apart = (replaced.staying_bytes > MERGE_BYTES).then(new_files);
-        let written = async {
-            self.write_new(&mut files, &mut admission, readings).await?;
-            let staying_files = apart.as_mut().unwrap_or(&mut files);
-            match replaced.staying {
-                Some(staying) => self.write_staying(staying_files, staying).await,
-                None => Ok(()),
-            }
+        let staying_files = apart.as_mut().unwrap_or(&mut files);
+        let mut written = match replaced.staying {
+            Some(staying) => self.write_staying(staying_files, staying).await,
+            None => Ok(()),
         };
-        if let Err(error) = written.await {
+        if written.is_ok() {
+            written = self.write_new(&mut files, &mut admission, readings).await;
+        }
+        if let Err(error) = written {
             files.abandon().await;
             if let Some(apart) = apart {
                 apart.abandon().await;
@@ -212,9 +212,12 @@ impl Execution<'_> {
                     replaced.removes.push(file.removal());
                 }
                 if !partly.is_empty() {
-                    let rows = base.rows_plan(&file_schema(&base.columns()), Some(partly)).await;
+                    let rows = base
+                        .rows_plan(&file_schema(&base.columns()), Some(partly))
+                        .await;
                     let staying = rows.and_then(|rows| outside(rows, window));
-                    let staying = staying.map_err(|e| self.delta_error(self.table.read_error(e)))?;
+                    let staying =
+                        staying.map_err(|e| self.delta_error(self.table.read_error(e)))?;
                     replaced.staying = Some(staying);
                 }
                 replaced.predicate = Some(predicate(window));
@@ -348,8 +351,8 @@ fn outside(rows: LogicalPlan, window: EventWindow) -> Result<LogicalPlan, DataFu
 
 /// A window as SQL, for people who read the log.
 fn predicate(window: EventWindow) -> String {
-    let start = (window.start > Timestamp::MIN)
-        .then(|| format!("{EVENT_TIMESTAMP} >= '{}'", window.start));
+    let start =
+        (window.start > Timestamp::MIN).then(|| format!("{EVENT_TIMESTAMP} >= '{}'", window.start));
     let end = window.end.map(|end| format!("{EVENT_TIMESTAMP} < '{end}'"));
     let sides: Vec<_> = start.into_iter().chain(end).collect();
     match sides.is_empty() {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     delta::layout::EVENT_TIMESTAMP,
-    planner,
+    planner::view_plan,
     sources::{DeltaFile, SourceState, Subset},
 };
 
@@ -45,7 +45,9 @@ impl Input<'_> {
         for part in batch.parts.iter().cloned() {
             match part {
                 SourcePart::File(file) => files.push(file),
-                SourcePart::Delta { path, version } => delta_files.push(DeltaFile { path, version }),
+                SourcePart::Delta { path, version } => {
+                    delta_files.push(DeltaFile { path, version })
+                }
             }
         }
         let subset = match delta_files.is_empty() {
@@ -72,10 +74,10 @@ impl Input<'_> {
             let table = table.await.map_err(|e| self.source_error(e))?;
             tables.insert(name.clone(), table);
         }
-        let plan = planner::view_plan(self.view, &tables);
+        let plan = view_plan(self.view, &tables);
         plan.map_err(|e| MaterializeError::Query {
             view: self.view.id.clone(),
-            source: e.into(),
+            source: Box::new(e),
         })
     }
 

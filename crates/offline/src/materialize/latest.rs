@@ -3,19 +3,23 @@
 use std::{
     cmp::Ordering,
     collections::{HashMap, hash_map::Entry},
+    ops::Range,
 };
 
 use arrow::{
-    array::{ArrayRef, AsArray, RecordBatch, UInt64Array},
+    array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array},
     compute::{interleave_record_batch, take_record_batch},
     datatypes::TimestampMicrosecondType,
     error::ArrowError,
 };
-use vintner_core::{EntityKey, KeyColumns, KeySchema, RowTime, Timestamp};
+use datafusion::error::DataFusionError;
+use vintner_core::{KeyColumns, KeySchema, RowTime, Timestamp};
 use vintner_registry::model::ViewRevision;
 
-use super::ties::TieBreak;
-use crate::delta::ViewLayout;
+use crate::{
+    delta::ViewLayout,
+    join::ties::{RowComparator, TieBreak},
+};
 
 /// Chunks are put together once this many rows in them have lost, and more have lost than not.
 const LOST_ROWS: usize = 64 * 1024;
@@ -26,11 +30,13 @@ pub(super) struct LatestRows {
     layout: ViewLayout,
     keys: KeySchema,
     ties: TieBreak,
-    winners: HashMap<EntityKey, Winner>,
+    places: HashMap<Box<[u8]>, usize>,
+    winners: Vec<Winner>,
     chunks: Vec<RecordBatch>,
     rows: usize,
 }
 
+/// The row that stands for a key: in a chunk, or in the batch that is being looked at, which will be the next chunk.
 #[derive(Clone, Copy)]
 struct Winner {
     time: RowTime,
@@ -38,12 +44,12 @@ struct Winner {
     row: usize,
 }
 
-/// What becomes of the rows of keys that have not been seen.
+/// What becomes of a row whose key has not been seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unseen {
-    /// They are taken.
+    /// It is taken.
     Taken,
-    /// They are left; only rows of keys that are there compete.
+    /// It is left: only rows of keys that are there compete.
     Left,
 }
 
@@ -58,72 +64,66 @@ impl LatestRows {
             layout: ViewLayout::of(view),
             keys: view.join_keys.clone(),
             ties: TieBreak::new(&features),
-            winners: HashMap::new(),
+            places: HashMap::new(),
+            winners: Vec::new(),
             chunks: Vec::new(),
             rows: 0,
         }
     }
 
-    /// Lets rows compete, those for which `unseen` gives something.
+    /// Lets the rows of a batch compete for which `unseen` gives something.
     ///
     /// # Errors
     /// When the batch does not have the layout's columns.
     pub(super) fn offer(
         &mut self,
         batch: &RecordBatch,
-        unseen: impl Fn(RowTime) -> Option<Unseen>,
-    ) -> Result<(), ArrowError> {
-        let wrong = |e: &dyn std::fmt::Display| ArrowError::SchemaError(e.to_string());
-        let key_columns: Vec<&ArrayRef> = batch.columns()[..self.layout.keys()].iter().collect();
-        let keys = KeyColumns::new(&self.keys, &key_columns).map_err(|e| wrong(&e))?;
+        mut unseen: impl FnMut(RowTime) -> Option<Unseen>,
+    ) -> Result<(), DataFusionError> {
+        let columns: Vec<&ArrayRef> = batch.columns()[..self.layout.keys()].iter().collect();
+        let keys = KeyColumns::new(&self.keys, &columns);
+        let keys = keys.map_err(|e| DataFusionError::External(Box::new(e)))?;
         let times = Times::of(batch, &self.layout)?;
-        let features = &batch.columns()[self.layout.features()];
-        // The new chunk is made of the batch's rows that win at first sight; which they are is known only at the
-        // end, so until then a row's place is its place in the batch.
-        let new_chunk = self.chunks.len();
-        let mut comparators = HashMap::new();
+        let mut duel = Duel {
+            chunks: &self.chunks,
+            features: self.layout.features(),
+            ties: &self.ties,
+            batch,
+            comparators: HashMap::new(),
+        };
+        let next_chunk = self.chunks.len();
+        let mut changed = Vec::new();
+        let mut key = Vec::new();
         for row in 0..batch.num_rows() {
             let time = times.at(row);
-            let (Some(unseen), Some(key)) = (unseen(time), keys.key(row)) else {
+            let Some(unseen) = unseen(time).filter(|_| keys.encode_row(row, &mut key)) else {
                 continue;
             };
-            let candidate = Winner {
+            let challenger = Winner {
                 time,
-                chunk: new_chunk,
+                chunk: next_chunk,
                 row,
             };
-            match self.winners.entry(key) {
-                Entry::Vacant(entry) => {
-                    if unseen == Unseen::Taken {
-                        entry.insert(candidate);
-                    }
+            match self.places.get(key.as_slice()) {
+                None if unseen == Unseen::Left => {}
+                None => {
+                    changed.push(self.winners.len());
+                    self.places
+                        .insert(key.as_slice().into(), self.winners.len());
+                    self.winners.push(challenger);
                 }
-                Entry::Occupied(mut entry) => {
-                    let standing = *entry.get();
-                    let wins = match time.cmp(&standing.time) {
-                        Ordering::Less => false,
-                        Ordering::Greater => true,
-                        Ordering::Equal => {
-                            let comparator = match comparators.entry(standing.chunk) {
-                                Entry::Occupied(made) => made.into_mut(),
-                                Entry::Vacant(place) => {
-                                    let theirs = match self.chunks.get(standing.chunk) {
-                                        Some(chunk) => &chunk.columns()[self.layout.features()],
-                                        None => features,
-                                    };
-                                    place.insert(self.ties.between(features, theirs)?)
-                                }
-                            };
-                            comparator.compare(row, standing.row).is_gt()
+                Some(&place) => {
+                    let standing = self.winners[place];
+                    if duel.wins(challenger, standing)? {
+                        if standing.chunk != next_chunk {
+                            changed.push(place);
                         }
-                    };
-                    if wins {
-                        entry.insert(candidate);
+                        self.winners[place] = challenger;
                     }
                 }
             }
         }
-        self.keep(batch, new_chunk)?;
+        self.keep(batch, changed)?;
         self.tidy()
     }
 
@@ -134,7 +134,7 @@ impl LatestRows {
 
     /// The least event time among the rows.
     pub(super) fn earliest(&self) -> Option<Timestamp> {
-        self.winners.values().map(|winner| winner.time.event).min()
+        self.winners.iter().map(|winner| winner.time.event).min()
     }
 
     /// The rows, in batches of at most `size`, in no particular order.
@@ -142,7 +142,7 @@ impl LatestRows {
         self,
         size: usize,
     ) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
-        let mut places: Vec<_> = self.winners.into_values().map(|w| (w.chunk, w.row)).collect();
+        let mut places: Vec<_> = self.winners.iter().map(|w| (w.chunk, w.row)).collect();
         places.sort_unstable();
         let chunks = self.chunks;
         let mut next = 0;
@@ -156,44 +156,67 @@ impl LatestRows {
     }
 
     /// Copies the batch's winners out of it, so that the batch itself can go.
-    fn keep(&mut self, batch: &RecordBatch, chunk: usize) -> Result<(), ArrowError> {
-        let mut mine: Vec<_> = self
-            .winners
-            .values_mut()
-            .filter(|winner| winner.chunk == chunk)
-            .collect();
-        if mine.is_empty() {
+    fn keep(&mut self, batch: &RecordBatch, mut changed: Vec<usize>) -> Result<(), ArrowError> {
+        if changed.is_empty() {
             return Ok(());
         }
-        mine.sort_unstable_by_key(|winner| winner.row);
-        let rows: UInt64Array = mine.iter().map(|winner| Some(winner.row as u64)).collect();
-        for (place, winner) in mine.into_iter().enumerate() {
-            winner.row = place;
+        changed.sort_unstable_by_key(|&place| self.winners[place].row);
+        let rows = changed.iter().map(|&place| self.winners[place].row as u64);
+        let rows: UInt64Array = rows.map(Some).collect();
+        for (row, &place) in changed.iter().enumerate() {
+            self.winners[place].row = row;
         }
-        let kept = take_record_batch(batch, &rows)?;
-        self.rows += kept.num_rows();
-        self.chunks.push(kept);
+        self.rows += changed.len();
+        self.chunks.push(take_record_batch(batch, &rows)?);
         Ok(())
     }
 
     /// Drops rows that have lost since, once they are many.
-    fn tidy(&mut self) -> Result<(), ArrowError> {
+    fn tidy(&mut self) -> Result<(), DataFusionError> {
         let lost = self.rows - self.winners.len();
         if lost < LOST_ROWS.max(self.winners.len()) {
             return Ok(());
         }
-        let mut standing: Vec<_> = self.winners.values_mut().collect();
-        standing.sort_unstable_by_key(|winner| (winner.chunk, winner.row));
-        let places: Vec<_> = standing.iter().map(|w| (w.chunk, w.row)).collect();
-        for (row, winner) in standing.into_iter().enumerate() {
+        let places: Vec<_> = self.winners.iter().map(|w| (w.chunk, w.row)).collect();
+        let chunks: Vec<_> = self.chunks.iter().collect();
+        let together = interleave_record_batch(&chunks, &places)?;
+        for (row, winner) in self.winners.iter_mut().enumerate() {
             winner.chunk = 0;
             winner.row = row;
         }
-        let chunks: Vec<_> = self.chunks.iter().collect();
-        let together = interleave_record_batch(&chunks, &places)?;
         self.rows = together.num_rows();
         self.chunks = vec![together];
         Ok(())
+    }
+}
+
+/// Compares the rows of a batch with those that stand.
+struct Duel<'a> {
+    chunks: &'a [RecordBatch],
+    features: Range<usize>,
+    ties: &'a TieBreak,
+    batch: &'a RecordBatch,
+    /// By the chunk of the standing row.
+    comparators: HashMap<usize, RowComparator>,
+}
+
+impl Duel<'_> {
+    fn wins(&mut self, challenger: Winner, standing: Winner) -> Result<bool, DataFusionError> {
+        match challenger.time.cmp(&standing.time) {
+            Ordering::Less => return Ok(false),
+            Ordering::Greater => return Ok(true),
+            Ordering::Equal => {}
+        }
+        let comparator = match self.comparators.entry(standing.chunk) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(place) => {
+                let mine = &self.batch.columns()[self.features.clone()];
+                let theirs = self.chunks.get(standing.chunk).unwrap_or(self.batch);
+                let theirs = &theirs.columns()[self.features.clone()];
+                place.insert(self.ties.between(mine, theirs)?)
+            }
+        };
+        Ok(comparator.compare(challenger.row, standing.row).is_gt())
     }
 }
 
@@ -210,9 +233,10 @@ impl<'a> Times<'a> {
         let instants = |place: usize| {
             let column = batch.columns().get(place);
             let column = column.and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
-            let column = column.filter(|c| arrow::array::Array::null_count(*c) == 0);
+            let column = column.filter(|c| c.null_count() == 0);
             let column = column.map(|c| c.values().as_ref());
-            column.ok_or_else(|| ArrowError::SchemaError(format!("column {place} is not all times")))
+            column
+                .ok_or_else(|| ArrowError::SchemaError(format!("column {place} is not all times")))
         };
         Ok(Self {
             events: instants(layout.event())?,

@@ -51,10 +51,12 @@ impl News {
                     "rows of the table `{source}` were changed or removed since its version {version}"
                 )),
             },
-            (None, SourceState::Delta { .. }) => {
-                rewritten(format!("`{source}` has only been read for some window so far"))
-            }
-            (Some(_), _) => rewritten(format!("`{source}` was files before and a Delta table now, or the other way round")),
+            (None, SourceState::Delta { .. }) => rewritten(format!(
+                "`{source}` has only been read for some window so far"
+            )),
+            (Some(_), _) => rewritten(format!(
+                "`{source}` was files before and a Delta table now, or the other way round"
+            )),
         }
     }
 
@@ -75,13 +77,18 @@ impl News {
             let now = by_path.get(file.path.as_str());
             now.is_some_and(|now| now != file)
         });
-        let gone = seen.iter().filter(|f| !by_path.contains_key(f.path.as_str()));
+        let gone = seen
+            .iter()
+            .filter(|f| !by_path.contains_key(f.path.as_str()));
         let kept: Vec<_> = gone.cloned().collect();
         let added = now.iter().filter(|f| !read.contains_key(f.path.as_str()));
         Self {
             added: added.cloned().map(SourcePart::from).collect(),
             rewritten: changed.map(|file| {
-                format!("the file `{}` of `{source}` has changed since it was read", file.path)
+                format!(
+                    "the file `{}` of `{source}` has changed since it was read",
+                    file.path
+                )
             }),
             gone: kept.iter().map(|file| file.path.clone()).collect(),
             moved: false,

@@ -122,7 +122,11 @@ pub fn plan_run(
         progress: found.table.as_ref().and_then(|t| t.progress.clone()),
         now,
     };
-    if let Some(name) = view.sources.iter().find(|s| !found.sources.contains_key(*s)) {
+    if let Some(name) = view
+        .sources
+        .iter()
+        .find(|s| !found.sources.contains_key(*s))
+    {
         return Err(PlanError::NoSource {
             view: view.id.clone(),
             name: name.clone(),
@@ -184,7 +188,9 @@ impl Planner<'_> {
             return Ok(self.replace_parts(window, &news, progress.clone()));
         }
         if let Some(name) = self.changed_source(progress, Some(source)) {
-            return all_if_all_there(format!("the source `{name}`, which `{source}` is joined to, has changed"));
+            return all_if_all_there(format!(
+                "the source `{name}`, which `{source}` is joined to, has changed"
+            ));
         }
         if let Some(reason) = &news.rewritten {
             return all_if_all_there(reason.clone());
@@ -200,7 +206,11 @@ impl Planner<'_> {
         };
         let batches = batches(&news.added, &progress.windows);
         let mut next = progress.clone();
-        next.cursor = self.found.sources.get(source).map(|now| news.cursor_after(now));
+        next.cursor = self
+            .found
+            .sources
+            .get(source)
+            .map(|now| news.cursor_after(now));
         next.windows = still_open(&progress.windows, &news);
         Ok(self.plan(Action::AppendFiles(batches), reason, next))
     }
@@ -209,7 +219,10 @@ impl Planner<'_> {
     fn replace_parts(&self, window: EventWindow, news: &News, base: Progress) -> RunPlan {
         let mut reason = format!("asked for {window}");
         if !news.gone.is_empty() {
-            reason += &format!("; {} files that were read are gone, and their rows go too", news.gone.len());
+            reason += &format!(
+                "; {} files that were read are gone, and their rows go too",
+                news.gone.len()
+            );
         }
         let mut progress = base;
         progress.windows.retain(|read| !covers(window, read.window));
@@ -287,9 +300,11 @@ impl Planner<'_> {
         };
         let Some(last) = progress.last_event else {
             return Ok(match self.changed_source(progress, None) {
-                None if !progress.held_back || Some(end) <= progress.end => {
-                    self.plan(Action::NothingNew, self.unchanged_reason(), progress.clone())
-                }
+                None if !progress.held_back || Some(end) <= progress.end => self.plan(
+                    Action::NothingNew,
+                    self.unchanged_reason(),
+                    progress.clone(),
+                ),
                 _ => all("no rows have been written yet".to_owned()),
             });
         };
@@ -299,12 +314,20 @@ impl Planner<'_> {
                 "there are rows whose time has come since the last run".to_owned()
             }
             None => {
-                return Ok(self.plan(Action::NothingNew, self.unchanged_reason(), progress.clone()));
+                return Ok(self.plan(
+                    Action::NothingNew,
+                    self.unchanged_reason(),
+                    progress.clone(),
+                ));
             }
         };
-        let start = self.view.lookback.map_or(last, |back| last.saturating_sub(back));
+        let start = self
+            .view
+            .lookback
+            .map_or(last, |back| last.saturating_sub(back));
         if start >= end {
-            let reason = format!("{reason}, but the table ends at {last}, which is not before {end}");
+            let reason =
+                format!("{reason}, but the table ends at {last}, which is not before {end}");
             return Ok(self.plan(Action::NothingNew, reason, progress.clone()));
         }
         let window = EventWindow {
@@ -407,7 +430,9 @@ impl Planner<'_> {
 fn batches(added: &[SourcePart], windows: &[WindowRead]) -> Vec<PartBatch> {
     let mut batches: Vec<PartBatch> = Vec::new();
     for part in added {
-        let taken = windows.iter().filter(|w| w.parts.iter().any(|p| p.is(part)));
+        let taken = windows
+            .iter()
+            .filter(|w| w.parts.iter().any(|p| p.is(part)));
         let except: Vec<_> = taken.map(|w| w.window).collect();
         match batches.iter_mut().find(|batch| batch.except == except) {
             Some(batch) => batch.parts.push(part.clone()),

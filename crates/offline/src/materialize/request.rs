@@ -51,7 +51,9 @@ pub enum RequestError {
         end: Timestamp,
     },
     /// The start has not come yet, and a view with windows is not computed for the future.
-    #[error("--start {start} is not before now, which is {now}; no window of the future is computed")]
+    #[error(
+        "--start {start} is not before now, which is {now}; no window of the future is computed"
+    )]
     Future {
         /// The start.
         start: Timestamp,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use datafusion::prelude::SessionContext;
+use futures::future::BoxFuture;
 use vintner_core::{ProjectName, SourceName, Timestamp, ViewId};
 use vintner_registry::model::{Refresh, Source, ViewRevision};
 
@@ -27,7 +28,7 @@ use crate::{
 const ATTEMPTS: u32 = 8;
 
 /// What runs work with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct MaterializeContext<'a> {
     /// Where tables are.
     pub store: &'a OfflineStore,
@@ -78,7 +79,19 @@ pub struct ViewRun {
 ///
 /// # Errors
 /// [`MaterializeError`].
-pub async fn materialize_view(
+pub fn materialize_view<'a>(
+    context: &'a MaterializeContext<'a>,
+    view: &'a ViewRevision,
+    sources: &'a BTreeMap<SourceName, Source>,
+    request: &'a MaterializeRequest,
+    now: Timestamp,
+    observe: &'a (dyn Fn(RunEvent<'_>) + Send + Sync),
+) -> BoxFuture<'a, Result<ViewRun, MaterializeError>> {
+    // Boxed, so that callers can spawn it: the compiler sees that a future is `Send` only with one lifetime.
+    Box::pin(attempt(context, view, sources, request, now, observe))
+}
+
+async fn attempt(
     context: &MaterializeContext<'_>,
     view: &ViewRevision,
     sources: &BTreeMap<SourceName, Source>,
@@ -165,12 +178,16 @@ async fn look(
     for name in &view.sources {
         let source = declared(view, sources, name)?;
         let state = context.sources.listing(source).await;
-        found.sources.insert(name.clone(), state.map_err(source_error)?);
+        found
+            .sources
+            .insert(name.clone(), state.map_err(source_error)?);
     }
     let Some(base) = base else {
         return Ok(found);
     };
-    let progress = progress_of(table, base.version()).await.map_err(delta_error)?;
+    let progress = progress_of(table, base.version())
+        .await
+        .map_err(delta_error)?;
     if let Refresh::RowLocal { source: name } = &view.refresh
         && let Some(SourceState::Delta { version }) =
             progress.as_ref().and_then(|p| p.cursor.as_ref())
@@ -183,7 +200,9 @@ async fn look(
         match change {
             DeltaChange::Appended { to_version, .. } | DeltaChange::Rewritten { to_version } => {
                 let version = to_version;
-                found.sources.insert(name.clone(), SourceState::Delta { version });
+                found
+                    .sources
+                    .insert(name.clone(), SourceState::Delta { version });
             }
             DeltaChange::Unchanged => {}
         }

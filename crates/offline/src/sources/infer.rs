@@ -118,15 +118,16 @@ pub(super) async fn file_columns(
     files: &[ObjectMeta],
     session: &SessionState,
 ) -> Result<Vec<FileColumns>, SourceError> {
-    stream::iter(files)
+    // The files are cloned, so that the compiler sees for any lifetime that the future can be sent to other threads.
+    stream::iter(files.to_vec())
         .map(|meta| async move {
             let file = origin.shown(&meta.location);
             let schema = match source.format {
                 SourceFormat::Parquet | SourceFormat::Delta => {
-                    footer(source, store, origin, &file, meta, session).await?
+                    footer(source, store, origin, &file, &meta, session).await?
                 }
                 SourceFormat::Csv | SourceFormat::Json => {
-                    first_rows(source, store.as_ref(), &file, meta).await?
+                    first_rows(source, store.as_ref(), &file, &meta).await?
                 }
             };
             Ok(FileColumns { file, schema })
