@@ -204,7 +204,7 @@ impl Local {
         run.rows_written = done.counts.written;
         run.rows_left_out = done.counts.left_out();
         if view.online {
-            let loaded = load_online(&self.offline, self.online().await?, &self.project, view, now, events).await?;
+            let loaded = load_online(&context, self.online().await?, view, now, events).await?;
             run.online_written = loaded.report.written;
             run.online_kept = loaded.report.kept;
             run.online_held_back = loaded.held_back;
@@ -391,7 +391,7 @@ fn deployment(files: &[RepoFile]) -> Result<Deployment, OpsError> {
     let (deployment, diagnostics) = vintner_repo::parse_deployment(file, &|name| std::env::var(name).ok());
     deployment.ok_or_else(|| {
         let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
-        let rendered: Vec<String> = errors.map(|d| d.render(vintner_repo::Rendering::plain())).collect();
+        let rendered: Vec<String> = errors.map(|d| d.render(vintner_repo::Rendering::default())).collect();
         OpsError::new(Fault::Request, format!("the deployment is not described rightly\n{}", rendered.join("\n")))
     })
 }
@@ -495,7 +495,7 @@ fn materialize_error(error: offline::MaterializeError) -> OpsError {
     let fault = match error {
         offline::MaterializeError::Plan(_) => Fault::Request,
         offline::MaterializeError::Source { .. } | offline::MaterializeError::Query { .. } => Fault::Data,
-        offline::MaterializeError::Delta { .. } => Fault::Store,
+        offline::MaterializeError::Compute { .. } | offline::MaterializeError::Delta { .. } => Fault::Store,
     };
     OpsError::from_error(fault, error)
 }

@@ -14,10 +14,10 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{Error as ObjectError, ObjectStore as _, ObjectStoreExt as _, PutMode, path::Path as ObjectPath};
-use vintner_core::{RegistryVersion, Timestamp};
+use vintner_core::RegistryVersion;
 
 use crate::{
-    codec::{self, CodecError},
+    codec::{self, DecodeError},
     model::Snapshot,
     objects::{Location, LocationError},
 };
@@ -57,7 +57,7 @@ pub enum RegistryError {
         /// The registry.
         location: String,
         /// What is wrong with it.
-        source: CodecError,
+        source: DecodeError,
     },
     /// A version that does not exist.
     #[error("the registry has no version {version}; {}", existing(*.newest))]
@@ -170,14 +170,13 @@ impl RegistryStore {
         if current != planned {
             return Err(WriteError::Stale { planned, current });
         }
-        let write_id = codec::new_write_id();
-        let bytes = codec::encode(snapshot, &write_id);
+        let bytes = codec::encode(snapshot);
         let put = self.location.objects.put_opts(&self.object(version), bytes.into(), PutMode::Create.into()).await;
         match put {
             Ok(_) => {}
             // A store that was asked twice, because its first answer got lost, refuses the second time.
             Err(ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. })
-                if self.written_as(version).await?.as_deref() == Some(&write_id) => {}
+                if self.get(version).await?.as_ref() == Some(snapshot) => {}
             Err(ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. }) => {
                 return Err(WriteError::Stale { planned, current: self.latest().await?.version });
             }
@@ -230,17 +229,9 @@ impl RegistryStore {
     }
 
     async fn get(&self, version: RegistryVersion) -> Result<Option<Snapshot>, RegistryError> {
-        Ok(self.read(version).await?.map(|(snapshot, _)| snapshot))
-    }
-
-    async fn written_as(&self, version: RegistryVersion) -> Result<Option<String>, RegistryError> {
-        Ok(self.read(version).await?.map(|(_, write_id)| write_id))
-    }
-
-    async fn read(&self, version: RegistryVersion) -> Result<Option<(Snapshot, String)>, RegistryError> {
         let object = self.object(version);
         let Some(bytes) = self.bytes(&object).await? else { return Ok(None) };
-        codec::decode(&bytes, version).map(Some).map_err(|source| RegistryError::Corrupt {
+        codec::decode(&bytes).map(Some).map_err(|source| RegistryError::Corrupt {
             object: object.to_string(),
             location: self.location.url.to_string(),
             source,
@@ -295,26 +286,6 @@ pub fn summary(snapshot: &Snapshot) -> String {
         )
     });
     projects.collect::<Vec<_>>().join("; ")
-}
-
-/// The snapshot that follows `current` with one project replaced.
-pub fn following(
-    current: &Snapshot,
-    project: vintner_core::ProjectName,
-    next: crate::model::Project,
-    author: &str,
-    reason: &str,
-    now: Timestamp,
-) -> Snapshot {
-    let mut projects = current.projects.clone();
-    projects.insert(project, next);
-    Snapshot {
-        version: current.version.next(),
-        created_at: now,
-        author: author.to_owned(),
-        reason: reason.to_owned(),
-        projects,
-    }
 }
 
 #[cfg(test)]

@@ -120,19 +120,26 @@ impl KnownSource {
 /// A planned view: all of [`ViewRevision`] but its version and the layouts of earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedView {
-    definition: ViewDefinition,
-    sources: Vec<SourceName>,
-    event_timestamp: Option<ColumnName>,
-    created_timestamp: Option<ColumnName>,
+    /// What was planned.
+    pub definition: ViewDefinition,
+    /// The sources that its input reads.
+    pub sources: Vec<SourceName>,
+    /// The output column that says when a row was true. None only when `refresh` is static.
+    pub event_timestamp: Option<ColumnName>,
+    /// The output column that says when a row became known.
+    pub created_timestamp: Option<ColumnName>,
     /// Its features in the order of the query.
     pub features: Vec<FeatureField>,
-    definitions: BTreeMap<FeatureName, String>,
-    relation: String,
+    /// How each feature is computed, in one canonical form.
+    pub definitions: BTreeMap<FeatureName, String>,
+    /// How the rows are made, in one canonical form.
+    pub relation: String,
     /// What an incremental run reads.
     pub refresh: Refresh,
     /// Why, for people.
     pub refresh_reason: String,
-    lineage: BTreeMap<FeatureName, Vec<SourceColumn>>,
+    /// Which source columns each feature comes from.
+    pub lineage: BTreeMap<FeatureName, Vec<SourceColumn>>,
 }
 
 impl PlannedView {

@@ -22,7 +22,8 @@ impl Entities {
     /// Names a join key without a column, a column that is no join key, a value that is not of the key's type, and
     /// columns of different lengths.
     pub(super) fn read(selection: &Selection, given: &[EntityColumn]) -> Result<Self, OpsError> {
-        let join_keys = selection.join_keys();
+        let schema = selection.join_keys().map_err(|error| OpsError::from_error(Fault::Request, error))?;
+        let join_keys = schema.join_keys();
         let known = || join_keys.iter().map(|key| key.name.as_str());
         let count = given.first().map_or(0, |column| column.values.len());
         for (i, column) in given.iter().enumerate() {

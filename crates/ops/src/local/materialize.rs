@@ -5,11 +5,8 @@ use std::{sync::Arc, time::Instant};
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::StreamExt as _;
-use vintner_core::{KeyColumns, ProjectName, RowTime, Timestamp};
-use vintner_offline::{
-    delta::OfflineStore,
-    materialize::{OnlineCursor, online_rows},
-};
+use vintner_core::{KeyColumns, RowTime, Timestamp};
+use vintner_offline::materialize::{MaterializeContext, OnlineCursor, online_rows};
 use vintner_online::{Expiry, OnlineRow, OnlineStore, RowEncoder, RowLayout, WriteReport};
 use vintner_registry::model::ViewRevision;
 
@@ -32,38 +29,36 @@ pub(super) struct Loaded {
 /// The place in the table up to which the store is loaded is kept in the store itself, so that a store that has lost
 /// its data is filled again.
 pub(super) async fn load_online(
-    offline: &OfflineStore,
+    context: &MaterializeContext<'_>,
     online: &Arc<dyn OnlineStore>,
-    project: &ProjectName,
     view: &ViewRevision,
     now: Timestamp,
     events: &(dyn Fn(MaterializeEvent) + Send + Sync),
 ) -> Result<Loaded, OpsError> {
     let started = Instant::now();
+    let project = context.project;
     let known = online.progress(project, &view.id).await.map_err(online_error)?;
     // A cursor that cannot be read is none: the whole table is loaded, and older rows change nothing.
-    let since = known.as_deref().and_then(|bytes| OnlineCursor::from_bytes(bytes).ok());
-    let load = online_rows(offline, project, view, since, now)
+    let since = known.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(OnlineCursor::from_json);
+    let mut load = online_rows(context, view, since.as_ref(), now)
         .await
         .map_err(|error| OpsError::from_error(Fault::Store, error))?;
     let mut report = WriteReport::default();
-    if let Some(mut batches) = load.batches {
-        let layout = RowLayout::new(&view.layout());
-        let expiry = view.ttl.map(|ttl| Expiry { ttl, now });
-        while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| OpsError::from_error(Fault::Store, error))?;
-            let rows = packed(view, &layout, &batch)?;
-            report += online.write(project, &view.id, expiry, &rows).await.map_err(online_error)?;
-            events(MaterializeEvent::Progress {
-                view: view.id.clone(),
-                phase: Phase::Online,
-                rows: report.written + report.kept,
-            });
-        }
+    let layout = RowLayout::new(&view.layout());
+    let expiry = view.ttl.map(|ttl| Expiry { ttl, now });
+    while let Some(batch) = load.batches.next().await {
+        let batch = batch.map_err(|error| OpsError::from_error(Fault::Store, error))?;
+        let rows = packed(view, &layout, &batch)?;
+        report += online.write(project, &view.id, expiry, &rows).await.map_err(online_error)?;
+        events(MaterializeEvent::Progress {
+            view: view.id.clone(),
+            phase: Phase::Online,
+            rows: report.written + report.kept,
+        });
     }
-    let cursor = load.cursor.to_bytes();
-    if known.as_deref() != Some(&cursor[..]) {
-        online.set_progress(project, &view.id, &cursor).await.map_err(online_error)?;
+    if let Some(cursor) = load.cursor.filter(|cursor| since.as_ref() != Some(cursor)) {
+        let cursor = cursor.to_json();
+        online.set_progress(project, &view.id, cursor.as_bytes()).await.map_err(online_error)?;
     }
     Ok(Loaded { report, held_back: load.held_back, micros: micros_since(started) })
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use vintner_core::{ProjectName, RegistryVersion, Timestamp};
-use vintner_online::{OnlineError, OnlineStore, ReadColumn, ReadPlan, get_features, view_keys};
+use vintner_online::{OnlineError, OnlineStore, ReadPlan, get_features, view_keys};
 use vintner_registry::{
     model::{Project, Snapshot},
     selection::{FeatureRequest, NameStyle, Selection, select},
@@ -65,12 +65,7 @@ fn compile(project: &Project, request: &OnlineRequest) -> Result<Compiled, OpsEr
             format!("the feature view `{}` is not in the online store: it says `online: false`", view.id),
         ));
     }
-    let columns = selection.columns.iter().map(|column| ReadColumn {
-        view: column.view,
-        feature: column.feature.clone(),
-        name: column.name.clone(),
-    });
-    let plan = ReadPlan::new(selection.views.clone(), columns.collect());
+    let plan = ReadPlan::new(&selection);
     Ok(Compiled { selection, plan })
 }
 

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use futures::{StreamExt as _, stream};
-use vintner_core::KeySchema;
+use vintner_core::{KeySchema, KeySchemaError};
 use vintner_offline::{
     planner::{self, Catalog, KnownSource, PlanProblem, PlannedView, ProblemPlace, ViewDefinition},
     sources::{SourceError, Sources},
@@ -67,13 +67,14 @@ fn problem(diagnostic: &Diagnostic) -> Problem {
         file: diagnostic.file().to_owned(),
         line: place(diagnostic.line()),
         column: place(diagnostic.column()),
-        rendered: diagnostic.render(Rendering::plain()),
+        rendered: diagnostic.render(Rendering::default()),
     }
 }
 
 async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnostic>> {
     let sources = Sources::new(root);
-    let looked = stream::iter(repo.sources.iter().map(|declared| source(&declared.value)))
+    let declared: Vec<Source> = repo.sources.iter().map(|declared| source(&declared.value)).collect();
+    let looked = stream::iter(declared)
         .map(|source| async {
             let schema = sources.schema(&source).await;
             (source, schema)
@@ -93,9 +94,27 @@ async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnos
         };
         catalog.insert(name, known);
     }
+    let mut entities = vec![];
+    for declared in &repo.entities {
+        match entity(&declared.value) {
+            Ok(entity) => entities.push(entity),
+            Err(error) => {
+                let object = ObjectRef::Entity(declared.value.name.clone());
+                wrong.push(repo.diagnose(&object, FieldPath::Field("join_keys"), "plan::join_keys", error.to_string(), None));
+            }
+        }
+    }
     let mut views = vec![];
     for declared in &repo.views {
-        match planner::plan_view(&view(repo, &declared.value), &catalog) {
+        let definition = match view(&entities, &declared.value) {
+            Ok(definition) => definition,
+            Err(error) => {
+                let object = ObjectRef::View(declared.value.name.clone());
+                wrong.push(repo.diagnose(&object, FieldPath::Field("entities"), "plan::join_keys", error.to_string(), None));
+                continue;
+            }
+        };
+        match planner::plan_view(&definition, &catalog) {
             Ok(planned) => views.push(desired_view(planned)),
             Err(problems) => wrong.extend(problems.iter().map(|problem| view_diagnostic(repo, problem))),
         }
@@ -104,7 +123,7 @@ async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnos
         return Err(wrong);
     }
     Ok(DesiredProject {
-        entities: repo.entities.iter().map(|declared| entity(&declared.value)).collect(),
+        entities,
         sources: catalog.into_values().map(|known| known.source).collect(),
         views,
         services: repo.services.iter().map(|declared| service(&declared.value)).collect(),
@@ -134,14 +153,10 @@ fn source_diagnostic(repo: &Repo, source: &Source, error: &SourceError) -> Diagn
 
 fn view_diagnostic(repo: &Repo, problem: &PlanProblem) -> Diagnostic {
     let at = match &problem.at {
-        ProblemPlace::Query { line, column, length } => FieldPath::Query {
-            line: usize::try_from(*line).unwrap_or(usize::MAX),
-            column: usize::try_from(*column).unwrap_or(usize::MAX),
-            length: usize::try_from(*length).unwrap_or(1),
-        },
+        ProblemPlace::Query { line, column, .. } => FieldPath::QueryPosition { line: *line, column: *column },
         ProblemPlace::QueryWhole => FieldPath::Field("query"),
         ProblemPlace::Field(field) => FieldPath::Field(field),
-        ProblemPlace::Feature(feature) => FieldPath::Entry("features", feature.to_string()),
+        ProblemPlace::Feature(feature) => FieldPath::Entry { field: "features", name: feature.to_string() },
     };
     let object = ObjectRef::View(problem.view.clone());
     repo.diagnose(&object, at, problem.code, problem.message.clone(), problem.help.clone())
@@ -152,7 +167,7 @@ fn registry_diagnostic(repo: &Repo, problem: &plan::PlanProblem) -> Diagnostic {
     let (object, at, code) = match problem {
         P::Service { service, .. } => (ObjectRef::Service(service.clone()), FieldPath::Field("features"), "plan::service"),
         P::DefaultType { view, feature, .. } | P::DuplicateFeature { view, feature } => {
-            (ObjectRef::View(view.clone()), FieldPath::Entry("features", feature.to_string()), "plan::feature")
+            (ObjectRef::View(view.clone()), FieldPath::Entry { field: "features", name: feature.to_string() }, "plan::feature")
         }
         P::UnknownEntity { view, .. } => (ObjectRef::View(view.clone()), FieldPath::Field("entities"), "plan::entity"),
         P::UnknownSource { view, .. } => (ObjectRef::View(view.clone()), FieldPath::Field("query"), "plan::source"),
@@ -163,12 +178,12 @@ fn registry_diagnostic(repo: &Repo, problem: &plan::PlanProblem) -> Diagnostic {
     repo.diagnose(&object, at, code, problem.to_string(), None)
 }
 
-fn entity(def: &EntityDef) -> Entity {
-    Entity {
+fn entity(def: &EntityDef) -> Result<Entity, KeySchemaError> {
+    Ok(Entity {
         name: def.name.clone(),
-        join_keys: def.join_keys.clone(),
+        join_keys: KeySchema::new(def.join_keys.clone())?,
         about: about(&def.description, &def.owner, &def.tags),
-    }
+    })
 }
 
 fn source(def: &SourceDef) -> Source {
@@ -189,15 +204,13 @@ fn source(def: &SourceDef) -> Source {
     }
 }
 
-fn view(repo: &Repo, def: &FeatureViewDef) -> ViewDefinition {
-    let entities = repo.entities.iter().map(|declared| &declared.value);
-    let join_keys = entities
-        .filter(|entity| def.entities.contains(&entity.name))
-        .flat_map(|entity| entity.join_keys.join_keys().to_vec());
-    ViewDefinition {
+fn view(entities: &[Entity], def: &FeatureViewDef) -> Result<ViewDefinition, KeySchemaError> {
+    let of_view = entities.iter().filter(|entity| def.entities.contains(&entity.name));
+    let join_keys = of_view.flat_map(|entity| entity.join_keys.join_keys().to_vec());
+    Ok(ViewDefinition {
         name: def.name.clone(),
         entities: def.entities.clone(),
-        join_keys: KeySchema::new(join_keys.collect()).expect("the repo has checked the join keys"),
+        join_keys: KeySchema::new(join_keys.collect())?,
         input: match &def.input {
             vintner_repo::ViewInput::Source(source) => ViewInput::Source(source.clone()),
             vintner_repo::ViewInput::Query(query) => ViewInput::Query(query.clone()),
@@ -210,7 +223,7 @@ fn view(repo: &Repo, def: &FeatureViewDef) -> ViewDefinition {
         offline: def.offline,
         online: def.online,
         about: about(&def.description, &def.owner, &def.tags),
-    }
+    })
 }
 
 fn desired_view(planned: PlannedView) -> DesiredView {
