@@ -37,7 +37,7 @@ install() {
     fi
 }
 
-if ! command -v redis-server >/dev/null 2>&1 && ! command -v valkey-server >/dev/null 2>&1; then
+if ! command -v redis-server >/dev/null 2>&1; then
     install redis-server redis redis redis
 fi
 
