@@ -28,3 +28,8 @@ lint: ## Check format, lints, licences and dependency arrows
 .PHONY: release
 release: ## Build the optimized binary
 	cargo build --locked --release --package vintner-cli
+
+.PHONY: bench
+bench: release ## Time the main job with the optimized binary, and print a table
+	cargo build --locked --release --package vintner-server --example online_latency
+	@benches/run.py --vintner $(TARGET_DIR)/release/vintner --online-bench $(TARGET_DIR)/release/examples/online_latency

@@ -109,4 +109,5 @@ What to try next:
   $vintner history; $vintner runs
   edit feature_repo/weather.yaml, then: $vintner plan      a typo is found with its place, a change with what it means
   make demo      again: every step finds its work done
+  rm -r feature_repo/.vintner && make demo      from the start; needed once the stores are ahead of the demo's clock
 EOF
