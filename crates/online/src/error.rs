@@ -71,7 +71,7 @@ pub enum OnlineError {
     },
     /// A row that cannot be read.
     #[error(
-        "the online row of {view} in the project {project} for {key:?} cannot be read; \
+        "the online row of {view} in the project {project} for {entity} cannot be read; \
          materialize the view again to replace it"
     )]
     CorruptRow {
@@ -79,8 +79,8 @@ pub enum OnlineError {
         project: ProjectName,
         /// The view version.
         view: ViewId,
-        /// The row's entity.
-        key: EntityKey,
+        /// The row's entity, for people: `origin=JFK`.
+        entity: String,
         /// What is wrong with the row.
         source: RowDecodeError,
     },

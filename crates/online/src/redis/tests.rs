@@ -355,6 +355,24 @@ async fn passwords_are_used_and_never_shown() {
 }
 
 #[tokio::test]
+async fn a_login_that_was_turned_down_is_tried_again() {
+    let server = RedisServer::start_with(&["--requirepass", "old"]);
+    let url = server.url().replace("redis://", "redis://:new@");
+    let store = RedisStore::new(url.parse().unwrap()).unwrap();
+    let denied = store.check().await.unwrap_err();
+    assert!(matches!(denied, OnlineError::Denied { .. }), "{denied:?}");
+    let admin = Client::open(server.url().replace("redis://", "redis://:old@")).unwrap();
+    let mut admin = admin.get_connection().unwrap();
+    redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("requirepass")
+        .arg("new")
+        .exec(&mut admin)
+        .unwrap();
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_the_server_refuses_is_said() {
     let server = RedisServer::start();
     let store = store(&server);
