@@ -37,20 +37,20 @@ pub(crate) fn repo_files(global: &Global) -> Result<Vec<RepoFile>, Failure> {
 }
 
 /// The stores of the repo.
-pub(crate) async fn open_local(global: &Global) -> Result<Local, Failure> {
+pub(crate) fn open_local(global: &Global) -> Result<Local, Failure> {
     let clock: Arc<dyn Clock> = match global.now {
         Some(now) => Arc::new(FixedClock(now)),
         None => Arc::new(SystemClock),
     };
     let root = repo_root(global)?;
-    Ok(Local::open(&root, &repo_files(global)?, clock).await?)
+    Ok(Local::open(&root, &repo_files(global)?, clock)?)
 }
 
 /// The service that the flags name, or the stores of the repo.
 pub(crate) async fn open(global: &Global) -> Result<Box<dyn Operations>, Failure> {
     match &global.server {
         Some(url) => Ok(Box::new(Client::connect(url).await?)),
-        None => Ok(Box::new(open_local(global).await?)),
+        None => Ok(Box::new(open_local(global)?)),
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn online(response: &OnlineResponse) -> Json {
         .map(|feature| {
             let column = json!({
                 "values": feature.values.iter().map(|v| optional(v.as_ref())).collect::<Vec<_>>(),
-                "statuses": feature.statuses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "statuses": feature.statuses.iter().map(|status| status.name()).collect::<Vec<_>>(),
                 "event_timestamps": feature.event_timestamps.iter().map(|t| t.map(time)).collect::<Vec<_>>(),
             });
             (feature.name.clone(), column)

@@ -46,6 +46,12 @@ impl Status {
     }
 }
 
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// What to read, with the layouts of its views worked out.
 #[derive(Clone, Debug)]
 pub struct ReadPlan {

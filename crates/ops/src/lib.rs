@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod error;
+pub mod files;
 mod local;
 
 pub use api::Operations;

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use catalog::StoredView;
 use materialize::{load_online, micros_since};
 use online::ReadPlans;
+pub(crate) use training::historical_error;
 use tokio::sync::OnceCell;
 use vintner_core::{Clock, ProjectName, RegistryVersion, ViewName};
 use vintner_offline::{

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vintner_core::{Boundary, Knowledge, RegistryVersion, ViewName};
+use vintner_core::{Boundary, Knowledge, RegistryVersion, ViewId};
 use vintner_ops::{
     Fault, OpsError,
     api::{HistoricalReport, HistoricalRequest},
@@ -88,7 +88,7 @@ pub struct Report {
     /// Entity rows.
     pub rows: u64,
     /// Entity rows whose key or time is null, per view: they have no features of it.
-    pub rows_without_key: BTreeMap<String, u64>,
+    pub rows_without_key: u64,
     /// Entity rows that met a visible feature row, per view.
     pub rows_matched: BTreeMap<String, u64>,
 }
@@ -170,7 +170,7 @@ impl From<RegistryVersion> for Opening {
 
 impl From<&HistoricalReport> for Report {
     fn from(report: &HistoricalReport) -> Self {
-        let counts = |counts: &BTreeMap<ViewName, u64>| {
+        let counts = |counts: &BTreeMap<ViewId, u64>| {
             counts
                 .iter()
                 .map(|(view, rows)| (view.to_string(), *rows))
@@ -178,7 +178,7 @@ impl From<&HistoricalReport> for Report {
         };
         Self {
             rows: report.rows,
-            rows_without_key: counts(&report.rows_without_key),
+            rows_without_key: report.rows_without_key,
             rows_matched: counts(&report.rows_matched),
         }
     }
@@ -192,11 +192,11 @@ impl TryFrom<Report> for HistoricalReport {
             counts
                 .into_iter()
                 .map(|(view, rows)| Ok((parse(field, &view)?, rows)))
-                .collect::<Result<BTreeMap<ViewName, u64>, ConvertError>>()
+                .collect::<Result<BTreeMap<ViewId, u64>, ConvertError>>()
         };
         Ok(Self {
             rows: report.rows,
-            rows_without_key: counts("rows_without_key", report.rows_without_key)?,
+            rows_without_key: report.rows_without_key,
             rows_matched: counts("rows_matched", report.rows_matched)?,
         })
     }
@@ -233,12 +233,12 @@ mod tests {
     #[test]
     fn a_wrong_command_is_told_what_is_wrong() {
         let refusal = |json: &str| request(json).unwrap_err();
-        insta::assert_snapshot!(refusal("delay_model"), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "knowledge": "later"}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "features": ["v"]}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"features": ["v", "v:a:b"]}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_offline": {}}"#), @"");
+        insta::assert_snapshot!(refusal("delay_model"), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: expected value at line 1 column 1"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown field `servise`, expected one of `service`, `features`, `full_names`, `knowledge`, `boundary`, `timestamp_column` at line 1 column 29"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "knowledge": "later"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown variant `later`, expected `event` or `available` at line 1 column 56"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {}}"#), @"give `service` or `features`");
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "features": ["v"]}}"#), @"give `service` or `features`, not both");
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"features": ["v", "v:a:b"]}}"#), @"features[1]: `v:a:b` names no feature: the feature name `a:b` may only have letters, digits and `_`, and must not start with a digit");
+        insta::assert_snapshot!(refusal(r#"{"get_offline": {}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown variant `get_offline`, expected `get_historical` at line 1 column 14"#);
     }
 }

@@ -1,10 +1,12 @@
 //! `get-historical`
 
-use futures::StreamExt as _;
-use vintner_offline::historical::files;
+use std::collections::{BTreeMap, BTreeSet};
+
+use vintner_core::{JoinKey, ViewId, ViewName};
 use vintner_ops::{
-    Fault, OpsError,
-    api::{EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
+    Operations,
+    api::{Detail, HistoricalReport, HistoricalRequest, ObjectKind},
+    files,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
@@ -49,37 +51,22 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     };
     let started = std::time::Instant::now();
     let operations = deployment::open(global).await?;
-    let entity_rows = files::read(&args.entity_rows)
-        .await
-        .map_err(|e| Failure::input(deployment::chain(&e)))?;
-    let entity_rows = EntityRows {
-        schema: entity_rows.schema(),
-        batches: entity_rows
-            .map(|batch| batch.map_err(|error| OpsError::from_error(Fault::Data, error)))
-            .boxed(),
+    let keys = match args.entity_rows.extension() {
+        // Only text does not say what its columns are.
+        Some(extension) if extension.eq_ignore_ascii_case("csv") => join_keys(&*operations, &request.features).await?,
+        _ => vec![],
     };
-    let TrainingRows {
-        schema,
-        mut batches,
-        registry_version,
-        report,
-    } = operations.get_historical(&request, entity_rows).await?;
-
+    let entity_rows = files::read_entity_rows(&args.entity_rows, &keys).await?;
+    let rows = operations.get_historical(&request, entity_rows).await?;
+    let registry_version = rows.registry_version;
     let bar = progress::spinner();
-    let mut writer = files::Writer::create(&args.out, schema)
-        .map_err(|e| Failure::input(deployment::chain(&e)))?;
-    while let Some(batch) = batches.next().await {
-        let batch = batch?;
-        writer
-            .write(&batch)
-            .map_err(|e| Failure::store(deployment::chain(&e)))?;
-        bar.inc(batch.num_rows() as u64);
-    }
-    writer
-        .finish()
-        .map_err(|e| Failure::store(deployment::chain(&e)))?;
+    let report = files::write_training_rows(&args.out, rows, {
+        let bar = bar.clone();
+        move |rows| bar.inc(rows as u64)
+    });
+    let report = report.await;
     bar.finish_and_clear();
-    let report = report.await.unwrap_or_default();
+    let report = report?;
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
     match global.format {
@@ -87,7 +74,7 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             "out": args.out.display().to_string(),
             "rows": report.rows,
             "rows_matched": by_name(&report.rows_matched),
-            "rows_without_key": by_name(&report.rows_without_key),
+            "rows_without_key": report.rows_without_key,
             "registry_version": registry_version.0,
             "micros": micros,
         }))?,
@@ -96,13 +83,29 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     Ok(Exit::Done)
 }
 
-fn by_name(
-    counts: &std::collections::BTreeMap<vintner_core::ViewName, u64>,
-) -> serde_json::Map<String, serde_json::Value> {
-    counts
-        .iter()
-        .map(|(view, count)| (view.to_string(), (*count).into()))
-        .collect()
+/// The join keys of the features that are asked for.
+async fn join_keys(operations: &dyn Operations, features: &FeatureRequest) -> Result<Vec<JoinKey>, Failure> {
+    let features = match features {
+        FeatureRequest::Features(features) => features.clone(),
+        FeatureRequest::Service(service) => match operations.show(ObjectKind::FeatureService, service.as_str()).await? {
+            Detail::FeatureService { service, .. } => service.features,
+            Detail::Entity { .. } | Detail::Source { .. } | Detail::FeatureView(_) => vec![],
+        },
+    };
+    let views: BTreeSet<ViewName> = features.into_iter().map(|feature| feature.view).collect();
+    let mut keys: Vec<JoinKey> = vec![];
+    for view in views {
+        if let Detail::FeatureView(view) = operations.show(ObjectKind::FeatureView, view.as_str()).await? {
+            let new = view.revision.keys().iter().filter(|key| !keys.contains(key));
+            let new: Vec<JoinKey> = new.cloned().collect();
+            keys.extend(new);
+        }
+    }
+    Ok(keys)
+}
+
+fn by_name(counts: &BTreeMap<ViewId, u64>) -> serde_json::Map<String, serde_json::Value> {
+    counts.iter().map(|(view, count)| (view.to_string(), (*count).into())).collect()
 }
 
 fn told(report: &HistoricalReport, out: &str, micros: u64) -> String {
@@ -112,17 +115,11 @@ fn told(report: &HistoricalReport, out: &str, micros: u64) -> String {
         output::seconds(micros)
     );
     for (view, matched) in &report.rows_matched {
-        let without = report.rows_without_key.get(view).copied().unwrap_or(0);
-        text.push_str(&format!(
-            "\n  {view}: {} rows found a value",
-            output::count(*matched)
-        ));
-        if without > 0 {
-            text.push_str(&format!(
-                ", {} have a null key or time",
-                output::count(without)
-            ));
-        }
+        text.push_str(&format!("\n  {view}: {} rows found a value", output::count(*matched)));
+    }
+    if report.rows_without_key > 0 {
+        let without = output::count(report.rows_without_key);
+        text.push_str(&format!("\n  {without} rows have a null join key or time, and no value for it"));
     }
     text
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use tracing_subscriber::EnvFilter;
-use vintner_server::ServerConfig;
+use vintner_server::{ServeError, ServerConfig};
 
 use crate::{
     args::Global,
@@ -24,16 +24,25 @@ pub(crate) async fn serve(global: &Global, listen: SocketAddr) -> Result<Exit, F
         .with_writer(std::io::stderr)
         .init();
 
-    let config = ServerConfig::new(listen);
-    let operations = Arc::new(deployment::open_local(global).await?);
-    let server = vintner_server::Server::bind(operations, config).await?;
+    let config = ServerConfig { listen, ..ServerConfig::default() };
+    let operations = Arc::new(deployment::open_local(global)?);
+    let server = vintner_server::Server::bind(config).await.map_err(serve_error)?;
     output::text(&format!(
         "serving gRPC and Arrow Flight on http://{}",
         server.address()
     ))?;
-    server.serve(stopped()).await?;
+    server.serve(operations, stopped()).await.map_err(serve_error)?;
     output::say("stopped");
     Ok(Exit::Done)
+}
+
+fn serve_error(error: ServeError) -> Failure {
+    match error {
+        ServeError::NotLoopback(_) => Failure::input(error),
+        ServeError::Bind { .. } | ServeError::Reflection(_) | ServeError::Transport { .. } => {
+            Failure::store(deployment::chain(&error))
+        }
+    }
 }
 
 /// Ends when the process is asked to: SIGTERM or Ctrl-C.

@@ -101,8 +101,8 @@ fn entity_rows_without_rows_and_with_nulls() {
     repo.write("data/nulls.csv", "customer_id,event_timestamp\n1,\n,2026-03-01T00:00:00Z\n1,2026-03-01T00:00:00Z\n");
     let report = repo.json(&[&HISTORICAL[..], &["data/nulls.csv"]].concat());
     assert_eq!(report["rows"], 3);
-    assert_eq!(report["rows_without_key"]["customer_profile"], 2);
-    assert_eq!(report["rows_matched"]["customer_profile"], 1);
+    assert_eq!(report["rows_without_key"], 2);
+    assert_eq!(report["rows_matched"]["customer_profile@1"], 1);
 }
 
 #[test]

@@ -78,11 +78,33 @@ fn report_of(counts: &JoinCounts) -> HistoricalReport {
     }
 }
 
-fn historical_error(error: HistoricalError) -> OpsError {
+/// A training dataset's errors, by whose fault they are. An operation's error that has travelled through the engine as
+/// the entity rows' own comes out as it was.
+pub(crate) fn historical_error(error: HistoricalError) -> OpsError {
+    let error = match error {
+        HistoricalError::Engine(engine) => match operation_error(engine) {
+            Ok(error) => return error,
+            Err(engine) => HistoricalError::Engine(engine),
+        },
+        other => other,
+    };
     let fault = match error {
         HistoricalError::EntityRows(_) | HistoricalError::Format(_) | HistoricalError::Unwritable { .. } => Fault::Request,
         HistoricalError::EntityValue(_) | HistoricalError::Read { .. } => Fault::Data,
         HistoricalError::Write { .. } | HistoricalError::Engine(_) => Fault::Store,
     };
     OpsError::from_error(fault, error)
+}
+
+fn operation_error(error: DataFusionError) -> Result<OpsError, DataFusionError> {
+    match error {
+        DataFusionError::External(cause) => match cause.downcast::<OpsError>() {
+            Ok(error) => Ok(*error),
+            Err(cause) => Err(DataFusionError::External(cause)),
+        },
+        DataFusionError::Context(context, cause) => {
+            operation_error(*cause).map_err(|cause| DataFusionError::Context(context, Box::new(cause)))
+        }
+        other => Err(other),
+    }
 }

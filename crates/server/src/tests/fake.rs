@@ -7,7 +7,7 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array,
+        ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array,
     },
     datatypes::{DataType, Field, Int32Type, Schema, SchemaRef},
 };
@@ -437,7 +437,7 @@ impl Operations for Fake {
                     }
                     None => {
                         let view: ViewName = "weather".parse().unwrap();
-                        report.rows_without_key.insert(view.clone(), 1);
+                        report.rows_without_key = 1;
                         report.rows_matched.insert(view, report.rows);
                         let _ = sender.send(report);
                         Ok(None)
