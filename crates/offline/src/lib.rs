@@ -1,3 +1,4 @@
 //! stub
 
+pub mod historical;
 pub mod join;
