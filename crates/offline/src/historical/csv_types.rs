@@ -4,7 +4,7 @@
 //! stays text. The types are found by reading the whole file, since a file must not fail in its last line because of
 //! what was guessed from its first.
 
-use std::{collections::BTreeMap, fs::File, io::BufReader, path::Path, sync::Arc};
+use std::{fs::File, io::BufReader, path::Path, sync::Arc};
 
 use arrow::{
     array::AsArray,
@@ -14,9 +14,11 @@ use arrow::{
         DataType, Date32Type, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit,
         TimestampMicrosecondType,
     },
-    error::ArrowError,
 };
 use vintner_core::{JoinKey, KeyType};
+
+use super::error::FileError;
+use crate::join::EntityValueError;
 
 /// The types that a value is tried as, the narrowest first.
 const KINDS: [Kind; 6] = [
@@ -38,41 +40,98 @@ enum Kind {
     ZonedTime,
 }
 
-/// The columns of a CSV file with a header line: join keys in their types, all others by what is in them.
+/// The columns of a CSV file with a header line: join keys in their types, all others by what is in them. A column
+/// without any value is of type null, which fits wherever a key or a time is wanted.
 ///
 /// # Errors
-/// When the file cannot be read, or is no CSV.
-pub(super) fn schema(path: &Path, keys: &[JoinKey]) -> Result<SchemaRef, ArrowError> {
+/// When the file cannot be read or is no CSV, and [`EntityValueError`] for a value that is not of its key's type.
+pub(super) fn schema(path: &Path, keys: &[JoinKey]) -> Result<SchemaRef, CsvError> {
     let header = Format::default().with_header(true);
     let (names, _) = header.infer_schema(BufReader::new(File::open(path)?), Some(0))?;
-    let text = |name: &String| Field::new(name, DataType::Utf8, true);
-    let as_text: Vec<Field> = names.fields().iter().map(|f| text(f.name())).collect();
-    let as_text = Arc::new(Schema::new(as_text));
-    let rows = ReaderBuilder::new(Arc::clone(&as_text))
+    let names: Vec<&String> = names.fields().iter().map(|field| field.name()).collect();
+    let text = names
+        .iter()
+        .map(|name| Field::new(*name, DataType::Utf8, true));
+    let text = Arc::new(Schema::new(text.collect::<Vec<_>>()));
+    let mut columns: Vec<Column> = names.iter().map(|name| Column::new(name, keys)).collect();
+    let batches = ReaderBuilder::new(text)
         .with_header(true)
         .build_buffered(BufReader::new(File::open(path)?))?;
-    // Which kinds all the values so far are, per column; none before the first value.
-    let mut kinds: Vec<Option<Vec<Kind>>> = vec![None; as_text.fields().len()];
-    for batch in rows {
+    let mut rows = 0;
+    for batch in batches {
         let batch = batch?;
-        for (column, kinds) in batch.columns().iter().zip(&mut kinds) {
-            for value in column.as_string::<i32>().iter().flatten() {
-                let possible = kinds.get_or_insert_with(|| KINDS.to_vec());
-                possible.retain(|kind| kind.holds(value));
+        for (values, column) in batch.columns().iter().zip(&mut columns) {
+            for (row, value) in values.as_string::<i32>().iter().enumerate() {
+                let fits = value.is_none_or(|value| column.take(value));
+                if let (false, Some(value), Some(key_type)) = (fits, value, column.key_type) {
+                    return Err(CsvError::Key(EntityValueError {
+                        row: rows + row + 1,
+                        column: column.name.clone(),
+                        value: value.to_owned(),
+                        wanted: format!("its join key's type {key_type}"),
+                    }));
+                }
             }
         }
+        rows += batch.num_rows();
     }
-    let keys: BTreeMap<&str, KeyType> =
-        keys.iter().map(|k| (k.name.as_str(), k.key_type)).collect();
-    let typed = as_text.fields().iter().zip(kinds).map(|(field, kinds)| {
-        let narrowest = kinds.unwrap_or_default().first().copied();
-        let data_type = match keys.get(field.name().as_str()) {
-            Some(key_type) => of_key(*key_type),
-            None => narrowest.map_or(DataType::Utf8, Kind::arrow),
-        };
-        Field::new(field.name(), data_type, true)
-    });
+    let typed = columns
+        .iter()
+        .map(|column| Field::new(&column.name, column.arrow(), true));
     Ok(Arc::new(Schema::new(typed.collect::<Vec<_>>())))
+}
+
+/// Why a CSV file has no columns that can be used.
+#[derive(Debug)]
+pub(super) enum CsvError {
+    File(FileError),
+    Key(EntityValueError),
+}
+
+impl<T: Into<FileError>> From<T> for CsvError {
+    fn from(err: T) -> Self {
+        Self::File(err.into())
+    }
+}
+
+/// What has been seen of a column.
+struct Column {
+    name: String,
+    key_type: Option<KeyType>,
+    /// Which kinds all values so far are; none before the first value.
+    kinds: Option<Vec<Kind>>,
+}
+
+impl Column {
+    fn new(name: &str, keys: &[JoinKey]) -> Self {
+        let key = keys.iter().find(|key| key.name.as_str() == name);
+        Self {
+            name: name.to_owned(),
+            key_type: key.map(|key| key.key_type),
+            kinds: None,
+        }
+    }
+
+    /// Takes a value into account. False for one that is not of the key's type.
+    fn take(&mut self, value: &str) -> bool {
+        let kinds = self.kinds.get_or_insert_with(|| KINDS.to_vec());
+        kinds.retain(|kind| kind.holds(value));
+        match self.key_type {
+            Some(KeyType::Bool) => {
+                value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false")
+            }
+            Some(KeyType::Int32 | KeyType::Int64) => Int64Type::parse(value).is_some(),
+            Some(KeyType::String | KeyType::Bytes) | None => true,
+        }
+    }
+
+    fn arrow(&self) -> DataType {
+        match (self.key_type, &self.kinds) {
+            (_, None) => DataType::Null,
+            (Some(key_type), Some(_)) => of_key(key_type),
+            (None, Some(kinds)) => kinds.first().map_or(DataType::Utf8, |kind| kind.arrow()),
+        }
+    }
 }
 
 /// Whole numbers are read as wide as they come, so that one that does not fit its key is told by its row. Bytes are
@@ -101,7 +160,7 @@ impl Kind {
         match self {
             Self::Bool => value == "true" || value == "false",
             Self::Int => Int64Type::parse(value).is_some_and(|int| int.to_string() == value),
-            Self::Float => Float64Type::parse(value).is_some() && !is_padded(value),
+            Self::Float => Float64Type::parse(value).is_some() && is_plain(value),
             Self::Date => value.len() == 10 && Date32Type::parse(value).is_some(),
             Self::Time => is_time(value) && !is_zoned(value),
             Self::ZonedTime => is_time(value) && is_zoned(value),
@@ -109,11 +168,19 @@ impl Kind {
     }
 }
 
-/// Whether a number begins with a zero that it does not need, as codes do.
-fn is_padded(number: &str) -> bool {
-    let digits = number.trim_start_matches(['-', '+']);
-    number.starts_with('+')
-        || (digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0."))
+/// Whether a number is not a code or too long a number in disguise: no zero at the front that it does not need, no
+/// plus sign, and when it is whole, one that a float holds exactly.
+fn is_plain(number: &str) -> bool {
+    const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_padded = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
+    match is_whole {
+        true => !is_padded && digits.parse().is_ok_and(|whole: u64| whole <= EXACT),
+        false => {
+            !is_padded && digits.starts_with(|first: char| first.is_ascii_digit() || first == '.')
+        }
+    }
 }
 
 fn is_time(value: &str) -> bool {

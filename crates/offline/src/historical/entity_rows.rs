@@ -25,7 +25,10 @@ use datafusion::{
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use vintner_core::JoinKey;
 
-use super::{FileFormat, HistoricalError, csv_types, error::FileError};
+use super::{
+    FileFormat, HistoricalError,
+    csv_types::{self, CsvError},
+};
 
 /// How many rows are read from a file at a time.
 const BATCH_ROWS: usize = 8192;
@@ -75,15 +78,15 @@ impl EntityRows {
             let path = path.clone();
             move || open(format, &path, &keys)
         });
-        let opened = opened.join_unwind().await;
-        let opened =
-            opened.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::Interrupted).into()));
-        match opened {
+        // The thread is only ever cut short when the whole process ends.
+        let ended = |_| Err(io::Error::from(io::ErrorKind::Interrupted).into());
+        match opened.join_unwind().await.unwrap_or_else(ended) {
             Ok((schema, reader)) => Ok(Self {
                 schema,
                 rows: Rows::File(path, reader),
             }),
-            Err(source) => Err(HistoricalError::Read { path, source }),
+            Err(CsvError::File(source)) => Err(HistoricalError::Read { path, source }),
+            Err(CsvError::Key(err)) => Err(err.into()),
         }
     }
 
@@ -116,8 +119,11 @@ fn open(
     format: FileFormat,
     path: &Path,
     keys: &[JoinKey],
-) -> Result<(SchemaRef, Reader), FileError> {
+) -> Result<(SchemaRef, Reader), CsvError> {
     let file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty").into());
+    }
     Ok(match format {
         FileFormat::Parquet => {
             let reader = ParquetRecordBatchReaderBuilder::try_new(file)?

@@ -92,13 +92,12 @@ pub(super) fn key_column(
         .find(|&row| cast.is_null(row) && before.as_ref().is_none_or(|nulls| nulls.is_valid(row)));
     match lost {
         None => Ok(cast),
-        Some(row) => Err(unusable(
-            column,
-            row,
-            first_row,
-            join_key.name.as_str(),
-            format!("its join key's type {}", join_key.key_type),
-        )),
+        Some(row) => Err(DataFusionError::External(Box::new(EntityValueError {
+            row: first_row + row + 1,
+            column: join_key.name.to_string(),
+            value: array_value_to_string(column, row)?,
+            wanted: format!("its join key's type {}", join_key.key_type),
+        }))),
     }
 }
 
@@ -150,13 +149,20 @@ pub(super) fn times(
             .into_iter()
             .map(|t| t.map(Timestamp::from_micros))
             .collect()),
-        Some(row) => Err(unusable(
-            column,
-            row,
-            first_row,
-            name,
-            "a timestamp in microseconds".to_owned(),
-        )),
+        // Such a time is beyond the years that have a name, so it is shown as the number that it is.
+        Some(row) => {
+            let numbers = arrow::compute::cast(column, &DataType::Int64)?;
+            Err(DataFusionError::External(Box::new(EntityValueError {
+                row: first_row + row + 1,
+                column: name.to_owned(),
+                value: format!(
+                    "{} as {}",
+                    array_value_to_string(&numbers, row)?,
+                    column.data_type()
+                ),
+                wanted: "a timestamp in microseconds".to_owned(),
+            })))
+        }
     }
 }
 
@@ -164,23 +170,6 @@ fn scaled(values: impl Iterator<Item = Option<i64>>, by: i64) -> Vec<Option<i64>
     values
         .map(|value| value.and_then(|value| value.checked_mul(by)))
         .collect()
-}
-
-fn unusable(
-    column: &ArrayRef,
-    row: usize,
-    first_row: usize,
-    name: &str,
-    wanted: String,
-) -> DataFusionError {
-    DataFusionError::External(Box::new(EntityValueError {
-        row: first_row + row + 1,
-        column: name.to_owned(),
-        // A time that does not fit may be one that cannot be written as a date either.
-        value: array_value_to_string(column, row)
-            .unwrap_or_else(|_| "a value too large".to_owned()),
-        wanted,
-    }))
 }
 
 #[cfg(test)]
@@ -297,10 +286,10 @@ mod tests {
         insta::assert_snapshot!(err.strip_backtrace(), @"External error: entity row 103 has `5000000000` in the column `k`, which does not fit its join key's type int32; correct or leave out that row");
         let dates: ArrayRef = Arc::new(Date32Array::from(vec![Some(0), Some(i32::MAX)]));
         let err = times(&dates, "when", 0).unwrap_err();
-        insta::assert_snapshot!(err.strip_backtrace(), @"External error: entity row 2 has `ERROR: Cast error: Failed to convert 2147483647 to temporal for Date32` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
+        insta::assert_snapshot!(err.strip_backtrace(), @"External error: entity row 2 has `2147483647 as Date32` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
         let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(vec![i64::MIN]));
         let err = times(&seconds, "when", 0).unwrap_err();
-        insta::assert_snapshot!(err.strip_backtrace(), @"External error: entity row 1 has `ERROR: Cast error: Failed to convert -9223372036854775808 to datetime for Timestamp(s)` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
+        insta::assert_snapshot!(err.strip_backtrace(), @"External error: entity row 1 has `-9223372036854775808 as Timestamp(s)` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
     }
 
     #[test]

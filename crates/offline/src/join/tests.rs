@@ -550,7 +550,10 @@ fn dropping_the_result_stops_all_reading() {
         assert_eq!(tokio::time::timeout(deadline, begun).await, Ok(Some(())));
         drop(stream);
         // All senders are gone, the one in the source's stream among them.
-        assert_eq!(tokio::time::timeout(deadline, released.recv()).await, Ok(None));
+        assert_eq!(
+            tokio::time::timeout(deadline, released.recv()).await,
+            Ok(None)
+        );
     });
 }
 
