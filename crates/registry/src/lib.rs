@@ -1,2 +1,15 @@
-//! stub
+//! The registry: what is applied, in versions that never change.
+//!
+//! Start at [`model::Snapshot`], one whole version. [`selection`] answers which columns a request asks for.
+//!
+//! * Holds always: a [`model::Snapshot`] is resolved; its readers look facts up and plan nothing.
+//! * Units: instants and durations are microseconds, instants are UTC.
+//! * Not here: YAML, SQL, Arrow, the data itself.
+
+pub mod change;
 pub mod model;
+pub mod plan;
+pub mod selection;
+
+#[cfg(test)]
+mod fixture;
