@@ -54,13 +54,16 @@ pub fn instants(anchor: i64, ttl: u64) -> Vec<Timestamp> {
 }
 
 /// Every mode that a dataset can be asked for in.
+pub const MODES: [(Knowledge, Boundary); 4] = [
+    (Knowledge::Event, Boundary::At),
+    (Knowledge::Event, Boundary::Before),
+    (Knowledge::Available, Boundary::At),
+    (Knowledge::Available, Boundary::Before),
+];
+
+/// One of [`MODES`].
 pub fn modes() -> impl Strategy<Value = (Knowledge, Boundary)> {
-    sample::select(vec![
-        (Knowledge::Event, Boundary::At),
-        (Knowledge::Event, Boundary::Before),
-        (Knowledge::Available, Boundary::At),
-        (Knowledge::Available, Boundary::Before),
-    ])
+    sample::select(MODES.to_vec())
 }
 
 /// Every type that a feature can have.
@@ -226,6 +229,15 @@ fn view(
     times: &[Timestamp],
     ttl: u64,
 ) -> impl Strategy<Value = View> + use<> {
+    view_of(key_types, times, ttl, 0..24)
+}
+
+fn view_of(
+    key_types: &[KeyType],
+    times: &[Timestamp],
+    ttl: u64,
+    rows: std::ops::Range<usize>,
+) -> impl Strategy<Value = View> + use<> {
     let columns: Vec<usize> = (0..key_types.len()).collect();
     let (count, key_types, times) = (1..=columns.len(), key_types.to_vec(), times.to_vec());
     let ttl = sample::select(vec![None, Ttl::from_micros(ttl)]);
@@ -249,7 +261,7 @@ fn view(
                 Just(keys),
                 Just(ttl),
                 Just(features),
-                prop::collection::vec(row, 0..24),
+                prop::collection::vec(row, rows.clone()),
             )
                 .prop_map(|(keys, ttl, features, rows)| View {
                     keys,
@@ -281,6 +293,73 @@ fn features() -> impl Strategy<Value = Vec<Feature>> {
             .collect();
         features
     })
+}
+
+/// Two keys, at most nine instants and a few hundred rows: most rows lose to another, and many tie with one.
+pub fn long_case() -> impl Strategy<Value = JoinCase> {
+    let around = (
+        sample::select(ANCHORS.to_vec()),
+        sample::select(TTLS.to_vec()),
+    );
+    (around, modes()).prop_flat_map(|((anchor, ttl), (knowledge, boundary))| {
+        let times = instants(anchor, ttl);
+        let key_types = [KeyType::String];
+        let entity_rows = prop::collection::vec(entity_row(&key_types, &times), 1..20);
+        (entity_rows, view_of(&key_types, &times, ttl, 200..400)).prop_map(
+            move |(entity_rows, view)| JoinCase {
+                key_columns: vec![("k0".into(), KeyType::String)],
+                entity_rows,
+                outputs: (0..view.features.len())
+                    .map(|feature| (0, feature))
+                    .collect(),
+                views: vec![view],
+                knowledge,
+                boundary,
+            },
+        )
+    })
+}
+
+/// For every pair of event and created time a key of its own with one row, asked about at every time.
+pub fn every_time_case(
+    times: &[Timestamp],
+    ttl: Option<Ttl>,
+    knowledge: Knowledge,
+    boundary: Boundary,
+) -> JoinCase {
+    let mut rows = Vec::new();
+    let mut entity_rows = Vec::new();
+    for &event in times {
+        for &created in times {
+            let key = KeyValue::Int32(i32::try_from(rows.len()).expect("few times"));
+            entity_rows.extend(times.iter().map(|&time| EntityRow {
+                keys: vec![Some(key.clone())],
+                time: Some(time),
+            }));
+            rows.push(FeatureRow {
+                keys: vec![key],
+                time: RowTime { event, created },
+                values: vec![Some(Value::Bool(true))],
+            });
+        }
+    }
+    JoinCase {
+        key_columns: vec![("k0".into(), KeyType::Int32)],
+        entity_rows,
+        views: vec![View {
+            keys: vec![0],
+            ttl,
+            features: vec![Feature {
+                name: "seen".into(),
+                feature_type: FeatureType::Scalar(ScalarType::Bool),
+                default: None,
+            }],
+            rows,
+        }],
+        outputs: vec![(0, 0)],
+        knowledge,
+        boundary,
+    }
 }
 
 /// The entity rows of a case: their key columns, [`EVENT`], and `row`, their number.

@@ -180,3 +180,95 @@ fn keys_memory(groups: &HashMap<Box<[u8]>, u32>, key_bytes: usize) -> usize {
     let place = size_of::<(Box<[u8]>, u32)>() + 1;
     key_bytes + groups.capacity() * 8 / 7 * place
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+    use vintner_core::{JoinKey, KeySchema, KeyType};
+
+    use super::*;
+
+    fn index(rows: &[(Option<i64>, Option<i64>)]) -> (EntityIndex, impl Fn(i64) -> Vec<u8>) {
+        let keys = KeySchema::new(vec![JoinKey {
+            name: "k".parse().unwrap(),
+            key_type: KeyType::Int64,
+        }])
+        .unwrap();
+        let column: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
+        let times: Vec<_> = rows
+            .iter()
+            .map(|row| row.1.map(Timestamp::from_micros))
+            .collect();
+        let mut builder = EntityIndexBuilder::default();
+        builder
+            .push(&KeyColumns::new(&keys, &[&column]).unwrap(), &times)
+            .unwrap();
+        let encoded = move |key: i64| {
+            let column: ArrayRef = Arc::new(Int64Array::from(vec![key]));
+            let mut bytes = Vec::new();
+            KeyColumns::new(&keys, &[&column])
+                .unwrap()
+                .encode_row(0, &mut bytes);
+            bytes
+        };
+        (builder.finish().unwrap(), encoded)
+    }
+
+    #[test]
+    fn equal_keys_and_times_share_a_slot() {
+        let rows = [
+            (Some(2), Some(10)),
+            (Some(1), Some(20)),
+            (Some(2), Some(5)),
+            (Some(2), Some(10)),
+            (None, Some(1)),
+            (Some(1), None),
+        ];
+        let (index, _) = index(&rows);
+        assert_eq!((index.rows(), index.len()), (6, 3));
+        let slots: Vec<_> = (0..7).map(|row| index.slot(row)).collect();
+        assert_eq!(
+            slots,
+            [Some(1), Some(2), Some(0), Some(1), None, None, None]
+        );
+        let walks: Vec<Vec<_>> = index
+            .walks()
+            .map(|walk| walk.map(|(slot, time)| (slot, time.micros())).collect())
+            .collect();
+        assert_eq!(walks, [vec![(0, 5), (1, 10)], vec![(2, 20)]]);
+    }
+
+    #[test]
+    fn a_feature_rows_slot_is_the_first_moment_at_which_it_counts() {
+        let (index, key) = index(&[(Some(1), Some(5)), (Some(1), Some(10)), (Some(2), Some(7))]);
+        for (of, from, until, want) in [
+            (1, 4, 99, Some(0)),
+            (1, 5, 99, Some(0)),
+            (1, 6, 99, Some(1)),
+            (1, 10, 99, Some(1)),
+            (1, 11, 99, None),
+            (1, 6, 10, Some(1)),
+            (1, 6, 9, None),
+            (1, 4, 5, Some(0)),
+            (2, 0, 99, Some(2)),
+            (2, 8, 99, None),
+            (3, 0, 99, None),
+        ] {
+            let lifetime = (Timestamp::from_micros(from), Timestamp::from_micros(until));
+            assert_eq!(
+                index.slot_of(&key(of), lifetime),
+                want,
+                "{of} from {from} until {until}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_rows_than_can_be_numbered_are_refused() {
+        assert_eq!(number(4_294_967_294).unwrap(), u32::MAX - 1);
+        let err = number(4_294_967_295).unwrap_err();
+        insta::assert_snapshot!(err.strip_backtrace(), @"Resources exhausted: more than 4294967294 entity rows cannot be joined at once; split them");
+    }
+}

@@ -53,7 +53,9 @@ pub struct OutputColumn {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// An output column of a view that is not there.
-    #[error("the output column `{column}` is of view {view}, but there are {views}")]
+    #[error(
+        "the output column `{column}` is of the view in place {view}, counted from 0, but there are {views}"
+    )]
     View {
         /// The output column.
         column: String,

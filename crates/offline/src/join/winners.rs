@@ -291,3 +291,99 @@ impl Visible {
             .map(move |columns| columns[feature].as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, UnboundedMemoryPool};
+    use vintner_core::{FeatureType, ScalarType, Timestamp};
+
+    use super::*;
+
+    const CHUNK_ROWS: usize = 16;
+
+    fn winners(slots: usize) -> Winners {
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        let ties = TieBreak::new(&[("f".parse().unwrap(), FeatureType::Scalar(ScalarType::Int64))]);
+        let reservation = MemoryConsumer::new("test").register(&pool);
+        Winners::new(slots, ties, CHUNK_ROWS, reservation).unwrap()
+    }
+
+    /// Offers rows of these slots and times; a row's value is its time.
+    fn offer(winners: &mut Winners, rows: &[(Slot, i64)]) {
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1)));
+        let candidates = rows
+            .iter()
+            .enumerate()
+            .map(|(row, &(slot, time))| Candidate {
+                row,
+                slot,
+                time: RowTime {
+                    event: Timestamp::from_micros(time),
+                    created: Timestamp::from_micros(0),
+                },
+            });
+        winners.offer(&[values], candidates).unwrap();
+    }
+
+    /// The value kept for each slot, and how many rows and chunks are kept in all.
+    fn kept(winners: &Winners) -> (Vec<Option<i64>>, usize, usize) {
+        let value = |best: &Option<Best>| {
+            let at = (*best)?.at;
+            let column = &winners.chunks[at.chunk as usize].columns[0];
+            Some(column.as_primitive::<Int64Type>().value(at.row as usize))
+        };
+        let rows = winners.chunks.iter().map(|chunk| chunk.slots.len()).sum();
+        (
+            winners.best.iter().map(value).collect(),
+            rows,
+            winners.chunks.len(),
+        )
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_by_the_slots_however_many_rows_win() {
+        let mut winners = winners(100);
+        for time in 0..2_000 {
+            // Every row wins: the slots take turns in an order that is not theirs.
+            let slot = u32::try_from(time * 37 % 100).unwrap();
+            offer(&mut winners, &[(slot, time)]);
+            let (_, rows, chunks) = kept(&winners);
+            let slots = usize::try_from(time + 1).unwrap().min(100);
+            assert!(rows <= (2 * slots).max(CHUNK_ROWS), "{rows} rows at {time}");
+            assert!(
+                chunks <= rows / CHUNK_ROWS + 5,
+                "{chunks} chunks of {rows} rows at {time}"
+            );
+        }
+        let want = (0..100).map(|slot| (1_900..2_000).find(|time| time * 37 % 100 == slot));
+        assert_eq!(kept(&winners).0, want.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn only_rows_that_win_are_kept() {
+        let mut winners = winners(2);
+        offer(&mut winners, &[(0, 1), (0, 3), (0, 2), (0, 3)]);
+        assert_eq!(kept(&winners), (vec![Some(3), None], 1, 1));
+        offer(&mut winners, &[(0, 3), (0, 2)]);
+        assert_eq!(kept(&winners), (vec![Some(3), None], 1, 1));
+        offer(&mut winners, &[(0, 4), (1, 1)]);
+        assert_eq!(kept(&winners).0, [Some(4), Some(1)]);
+    }
+
+    #[test]
+    fn merging_takes_the_greater_of_each_slot_whichever_side_has_more() {
+        for swapped in [false, true] {
+            let (mut a, mut b) = (winners(4), winners(4));
+            offer(&mut a, &[(0, 1), (1, 5), (2, 9)]);
+            offer(&mut b, &[(0, 2), (1, 4)]);
+            // A row that has lost its slot stays in its chunk for a while, and must not win again.
+            offer(&mut b, &[(0, 3)]);
+            let merged = if swapped { b.merge(a) } else { a.merge(b) };
+            assert_eq!(kept(&merged.unwrap()).0, [Some(3), Some(5), Some(9), None]);
+        }
+    }
+}
