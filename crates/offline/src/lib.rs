@@ -4,4 +4,5 @@ pub mod delta;
 pub mod join;
 pub mod materialize;
 pub mod planner;
+pub mod runs;
 pub mod sources;
