@@ -28,4 +28,4 @@ pub use store::OfflineStore;
 pub use table::{DataFile, Table, TableState};
 
 pub(crate) use change::AddedFiles;
-pub(crate) use data_files::{DataFiles, Written};
+pub(crate) use data_files::DataFiles;

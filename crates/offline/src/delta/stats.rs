@@ -7,9 +7,10 @@ use vintner_core::{Timestamp, Ttl};
 
 use super::{error::EventRange, layout::EVENT_TIMESTAMP};
 
-/// The instants that the log can hold as text: those of the years 1 to 9999.
+/// The instants that the log can hold as texts that every reader takes: those of the years 1 to 9999, less the last
+/// day of it.
 pub(super) const WRITABLE: RangeInclusive<Timestamp> =
-    Timestamp::BEGINNING..=Timestamp::from_micros(253_402_300_799_999_999);
+    Timestamp::BEGINNING..=Timestamp::from_micros(253_402_207_200_999_999);
 
 /// The event times of a file's rows. The log has them to the millisecond, cut off, so the last is the last
 /// microsecond that the text can stand for. None when the file has no such statistics.
@@ -69,7 +70,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_writable_instant_is_the_end_of_the_year_9999() {
-        assert_eq!(WRITABLE.end().to_string(), "9999-12-31T23:59:59.999999Z");
+    fn bounds_are_texts_that_can_be_read_back() {
+        for instant in [*WRITABLE.start(), *WRITABLE.end()] {
+            let text = instant.to_string();
+            assert!(text.ends_with('Z'), "{text}");
+            assert_eq!(text.parse(), Ok(instant));
+        }
     }
 }
