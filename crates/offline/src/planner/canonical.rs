@@ -228,7 +228,11 @@ impl<'a> Canonical<'a> {
                     .map(|key| self.expanded_text(key, input))
                     .collect();
                 let rows = self.relation(input, Order::Ignored);
-                format!("group({rows}, by {})", keys.join(", "))
+                if keys.is_empty() {
+                    format!("group({rows})")
+                } else {
+                    format!("group({rows}, by {})", keys.join(", "))
+                }
             }
             (LogicalPlan::Distinct(Distinct::All(_)), Some(input)) => {
                 let columns = self.columns(input);
@@ -304,15 +308,20 @@ impl<'a> Canonical<'a> {
         }
     }
 
-    /// The conditions of filters that stand on each other, in the order of their texts, and what they filter.
+    /// The conditions of filters with nothing between them that makes or drops rows, in the order of their texts, and
+    /// what they filter.
     fn conditions(&mut self, mut node: Node<'a>) -> (Vec<String>, Node<'a>) {
         let mut conditions = Vec::new();
-        while let LogicalPlan::Filter(filter) = node.plan {
-            let Some(input) = node.inputs().into_iter().next() else {
-                break;
-            };
-            for condition in split_conjunction(&filter.predicate) {
-                conditions.push(self.expanded_text(condition, input));
+        while let Some(input) = node.inputs().into_iter().next() {
+            match node.plan {
+                LogicalPlan::Filter(filter) => {
+                    for condition in split_conjunction(&filter.predicate) {
+                        conditions.push(self.expanded_text(condition, input));
+                    }
+                }
+                LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {}
+                // A window sees the rows before the filters above it, and not those that filters below it drop.
+                _ => break,
             }
             node = input;
         }

@@ -22,6 +22,7 @@ use datafusion::{
 use vintner_core::SourceName;
 
 use super::{
+    names::is_text,
     parse::place,
     problem::{Finding, ProblemPlace},
     repeatable::place_of_function,
@@ -172,8 +173,28 @@ pub(super) fn finding(error: &DataFusionError, query: Option<&Query>) -> Finding
         }
         _ => {}
     }
-    let text = message(error);
-    if let Some(name) = unknown_function(&text) {
+    let full = error.strip_backtrace();
+    if let Some(column) = between(&full, "column \"", "\" must appear in the GROUP BY clause") {
+        let column = Column::from_qualified_name(column);
+        let at = query.map_or(ProblemPlace::QueryWhole, |query| {
+            place_of_column(query, &column)
+        });
+        let message = format!("`{}` is neither grouped by nor aggregated", column.name);
+        return Finding::new(at, "plan::not_grouped", message).help(format!(
+            "add it to GROUP BY, or aggregate it: `max({0}) AS {0}`",
+            column.name
+        ));
+    }
+    if let Some(call) = between(&full, "argument types '", "'") {
+        let name = call.split('(').next().unwrap_or_default();
+        let at = query.map_or(ProblemPlace::QueryWhole, |query| {
+            place_of_function(query, name)
+        });
+        let message = format!("`{name}()` does not take these types: `{call}`");
+        return Finding::new(at, "plan::argument_types", message)
+            .help("cast the arguments to types that it takes");
+    }
+    if let Some(name) = between(&full, "Invalid function '", "'") {
         let at = query.map_or(ProblemPlace::QueryWhole, |query| {
             place_of_function(query, name)
         });
@@ -195,23 +216,32 @@ pub(super) fn finding(error: &DataFusionError, query: Option<&Query>) -> Finding
     Finding::new(
         ProblemPlace::QueryWhole,
         "plan::query",
-        format!("the query cannot be planned: {text}"),
+        format!("the query cannot be planned: {}", message(&full)),
     )
 }
 
-fn unknown_function(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("Invalid function '")?;
-    rest.split('\'').next()
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    let (found, _) = rest.split_once(after)?;
+    Some(found)
 }
 
 /// The message without the engine's own prefixes, hints and traces.
-fn message(error: &DataFusionError) -> String {
-    let text = match error {
-        DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => text.clone(),
-        other => other.strip_backtrace(),
-    };
-    let text = text.split("\n\nbacktrace: ").next().unwrap_or_default();
-    let text = text.strip_prefix("Error during planning: ").unwrap_or(text);
+fn message(text: &str) -> String {
+    let text = text
+        .split("\nThis issue was likely caused by")
+        .next()
+        .unwrap_or_default();
+    let prefixes = [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Internal error: ",
+        "Schema error: ",
+        "Arrow error: ",
+    ];
+    let text = prefixes.iter().fold(text, |text, prefix| {
+        text.strip_prefix(prefix).unwrap_or(text)
+    });
     text.trim_end_matches('.').to_owned()
 }
 
@@ -227,8 +257,19 @@ fn schema_finding(error: &SchemaError, query: Option<&Query>) -> Option<Finding>
                 Some(table) => format!("`{table}` has no column `{}`", field.name),
                 None => format!("the column `{}` is not known here", field.name),
             };
-            let names = valid_fields.iter().map(|field| field.name.clone());
-            Finding::new(at(field), "plan::unknown_column", message).nearest(&field.name, names)
+            let finding = Finding::new(at(field), "plan::unknown_column", message);
+            if is_text(&field.name) {
+                return Some(
+                    finding.help("double quotes are for names; text is written in single quotes"),
+                );
+            }
+            let other = valid_fields.iter().find(|valid| valid.name == field.name);
+            match other.and_then(|other| other.relation.as_ref()) {
+                Some(table) => {
+                    finding.help(format!("`{table}` has it: write `{table}.{}`", field.name))
+                }
+                None => finding.nearest(&field.name, valid_fields.iter().map(|valid| &valid.name)),
+            }
         }
         SchemaError::AmbiguousReference { field } => Finding::new(
             at(field),
@@ -251,39 +292,41 @@ fn schema_finding(error: &SchemaError, query: Option<&Query>) -> Option<Finding>
     })
 }
 
-/// The place where a column is first named.
+/// The place where a column is first named: with its table, if that is known and written, else alone.
 fn place_of_column(query: &Query, column: &Column) -> ProblemPlace {
-    struct Finder<'a>(&'a Column);
+    let named = |expr: &Expr| match (expr, &column.relation) {
+        (Expr::Identifier(ident), None) if ident.value == column.name => Some(ident.span),
+        (Expr::CompoundIdentifier(parts), relation) => match parts.as_slice() {
+            [.., table, ident]
+                if ident.value == column.name
+                    && relation.as_ref().is_none_or(|r| r.table() == table.value) =>
+            {
+                Some(ident.span)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    let alone = |expr: &Expr| match expr {
+        Expr::Identifier(ident) if ident.value == column.name => Some(ident.span),
+        _ => None,
+    };
+    let found = first(query, &named).or_else(|| first(query, &alone));
+    found.map_or(ProblemPlace::QueryWhole, place)
+}
+
+/// What `of` finds in the first expression in which it finds anything.
+fn first(query: &Query, of: &dyn Fn(&Expr) -> Option<Span>) -> Option<Span> {
+    struct Finder<'a>(&'a dyn Fn(&Expr) -> Option<Span>);
     impl Visitor for Finder<'_> {
         type Break = Span;
 
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Span> {
-            let found = match expr {
-                Expr::Identifier(ident)
-                    if self.0.relation.is_none() && ident.value == self.0.name =>
-                {
-                    Some(ident.span)
-                }
-                Expr::CompoundIdentifier(parts) => match parts.as_slice() {
-                    [.., table, ident]
-                        if ident.value == self.0.name
-                            && self
-                                .0
-                                .relation
-                                .as_ref()
-                                .is_none_or(|r| r.table() == table.value) =>
-                    {
-                        Some(ident.span)
-                    }
-                    _ => None,
-                },
-                _ => None,
-            };
-            found.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+            (self.0)(expr).map_or(ControlFlow::Continue(()), ControlFlow::Break)
         }
     }
-    match query.visit(&mut Finder(column)) {
-        ControlFlow::Break(span) => place(span),
-        ControlFlow::Continue(()) => ProblemPlace::QueryWhole,
+    match query.visit(&mut Finder(of)) {
+        ControlFlow::Break(span) => Some(span),
+        ControlFlow::Continue(()) => None,
     }
 }

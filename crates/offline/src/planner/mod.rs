@@ -19,6 +19,7 @@ mod problem;
 mod refresh;
 mod repeatable;
 mod run;
+mod select;
 pub mod session;
 mod source;
 
@@ -42,6 +43,7 @@ use self::{
     names::Table,
     output::{Created, Output, Planned},
     problem::Finding,
+    select::Written,
 };
 pub use self::{
     output::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
@@ -194,7 +196,7 @@ pub fn plan_view(
         plan: &input.plan,
         types: input.types.as_ref(),
         refresh: &refresh,
-        query: input.query.as_deref(),
+        written: Written(input.query.as_deref()),
     };
     let (output, mut findings) = planned.output();
     if view.lookback.is_some() && refresh != Refresh::Windowed {
@@ -336,6 +338,7 @@ impl Input {
         let (used, unknown) = names::resolve(&mut query, &tables);
         unread(&used, catalog, &ProblemPlace::QueryWhole)?;
         findings.extend(unknown);
+        findings.extend(Written(Some(&query)).duplicates());
         if !findings.is_empty() {
             return Err(findings);
         }

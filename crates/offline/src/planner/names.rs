@@ -13,8 +13,8 @@ use std::{
 
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart,
-    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor, Visit,
-    VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
+    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
+    Visit, VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 use vintner_core::SourceName;
 
@@ -90,6 +90,17 @@ impl Visitor for Declared {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if let SetExpr::Values(values) = query.body.as_ref() {
+            // The engine's own names for the columns.
+            let width = values
+                .rows
+                .iter()
+                .map(|row| row.len())
+                .max()
+                .unwrap_or_default();
+            self.names
+                .extend((1..=width).map(|column| format!("column{column}")));
+        }
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.ctes.insert(cte.alias.name.value.clone());
             self.table(&cte.alias);
@@ -250,6 +261,8 @@ impl Spelling<'_> {
             Meaning::Known => {}
             Meaning::Respelled(name) => ident.value = name,
             Meaning::Several(names) => self.add(several(ident, &names)),
+            // Columns of steps that were not given a name have the text of their expression: the engine knows them.
+            Meaning::Unknown if is_quoted_text(ident) => {}
             Meaning::Unknown => self.add(self.unknown(ident)),
         }
     }
@@ -319,13 +332,18 @@ impl Spelling<'_> {
             ),
         };
         let finding = Finding::new(at, "plan::unknown_column", message);
-        if ident.quote_style == Some('"')
-            && name.contains(|c: char| !c.is_alphanumeric() && c != '_')
-        {
-            return finding.help("double quotes are for names; text is written in single quotes");
-        }
         finding.nearest(name, self.pool.0)
     }
+}
+
+/// Whether a name in double quotes could not be a name without them.
+fn is_quoted_text(ident: &Ident) -> bool {
+    ident.quote_style == Some('"') && is_text(&ident.value)
+}
+
+/// Whether it reads like a text, not like a name.
+pub(super) fn is_text(name: &str) -> bool {
+    name.contains(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
 fn several(ident: &Ident, names: &[String]) -> Finding {

@@ -171,6 +171,19 @@ pub(super) fn passed_through(node: Node<'_>, index: usize) -> Option<(&TableScan
             },
             _ => None,
         },
-        Origin::OneOf(_) | Origin::Unnested { .. } | Origin::Constant(_) => None,
+        // The same column in every branch of a union is that column.
+        Origin::OneOf(columns) => {
+            let mut found = columns
+                .into_iter()
+                .map(|(input, index)| passed_through(input, index));
+            let first = found.next()??;
+            let same = |other: Option<(&TableScan, &str)>| {
+                other.is_some_and(|(table, name)| {
+                    table.table_name == first.0.table_name && name == first.1
+                })
+            };
+            found.all(same).then_some(first)
+        }
+        Origin::Unnested { .. } | Origin::Constant(_) => None,
     }
 }

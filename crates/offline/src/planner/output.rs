@@ -7,18 +7,15 @@
 use std::collections::BTreeSet;
 
 use arrow::datatypes::Schema;
-use datafusion::{
-    logical_expr::LogicalPlan,
-    sql::sqlparser::ast::{Query, SelectItem, SetExpr, Spanned},
-};
+use datafusion::logical_expr::LogicalPlan;
 use vintner_core::{ColumnName, FeatureField, FeatureName, FeatureType, ScalarType};
 use vintner_registry::model::{Refresh, Source};
 
 use super::{
     Catalog, ViewDefinition,
     origin::{Node, passed_through},
-    parse::place,
     problem::{Finding, ProblemPlace},
+    select::{Written, duplicate},
 };
 use crate::sources::widened;
 
@@ -60,8 +57,8 @@ pub(super) struct Planned<'a> {
     /// The types that running it gives.
     pub(super) types: &'a Schema,
     pub(super) refresh: &'a Refresh,
-    /// None for a view of all columns of a source.
-    pub(super) query: Option<&'a Query>,
+    /// What the view is made from, as written.
+    pub(super) written: Written<'a>,
 }
 
 impl Planned<'_> {
@@ -104,41 +101,11 @@ impl Planned<'_> {
         FeatureType::holding(self.types.fields().get(index)?.data_type()).ok()
     }
 
-    /// The place where the column is selected; the whole query when a `*` makes that unknown.
-    fn place(&self, index: usize) -> ProblemPlace {
-        let Some(query) = self.query else {
-            return ProblemPlace::Field("source");
-        };
-        let SetExpr::Select(select) = query.body.as_ref() else {
-            return ProblemPlace::QueryWhole;
-        };
-        let plain = |item: &SelectItem| {
-            matches!(
-                item,
-                SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
-            )
-        };
-        match select.projection.get(index) {
-            Some(item) if select.projection.iter().take(index + 1).all(plain) => place(item.span()),
-            _ => ProblemPlace::QueryWhole,
-        }
-    }
-
-    fn whole(&self) -> ProblemPlace {
-        match self.query {
-            Some(_) => ProblemPlace::QueryWhole,
-            None => ProblemPlace::Field("source"),
-        }
-    }
-
     fn duplicates(&self, findings: &mut Vec<Finding>) {
         let mut seen = BTreeSet::new();
         for (index, name) in self.names().into_iter().enumerate() {
             if !seen.insert(name) {
-                let message = format!("the query gives two columns `{name}`");
-                let finding = Finding::new(self.place(index), "plan::duplicate_column", message);
-                findings
-                    .push(finding.help("leave one of them out, or give it another name with AS"));
+                findings.push(duplicate(self.written.place(index), name));
             }
         }
     }
@@ -151,7 +118,7 @@ impl Planned<'_> {
                 let message = format!(
                     "the query gives no column `{name}`, which is a join key of the view's entities"
                 );
-                let finding = Finding::new(self.whole(), "plan::missing_join_key", message);
+                let finding = Finding::new(self.written.whole(), "plan::missing_join_key", message);
                 findings.push(finding.nearest(name, self.names()));
                 continue;
             };
@@ -164,9 +131,10 @@ impl Planned<'_> {
             let found = found.map_or_else(|| self.arrow_name(index), |found| found.to_string());
             let message =
                 format!("the join key `{name}` is {found} in the query and {wanted} in the entity");
-            let finding = Finding::new(self.place(index), "plan::join_key_type", message);
+            let finding = Finding::new(self.written.place(index), "plan::join_key_type", message);
             findings.push(finding.help(format!(
-                "cast it: `CAST({name} AS {}) AS {name}`",
+                "cast it: `CAST({} AS {}) AS {name}`",
+                self.written.expression(index, name),
                 sql_type(wanted)
             )));
         }
@@ -199,7 +167,8 @@ impl Planned<'_> {
                 }
             },
         };
-        self.is_time(index, findings).then_some(index)
+        self.check_time(index, findings);
+        Some(index)
     }
 
     /// The rows of a static view are true for ever.
@@ -239,22 +208,23 @@ impl Planned<'_> {
         index
     }
 
-    fn is_time(&self, index: usize, findings: &mut Vec<Finding>) -> bool {
+    fn check_time(&self, index: usize, findings: &mut Vec<Finding>) {
         let found = self.feature_type(index);
         if found == Some(FeatureType::Scalar(ScalarType::Timestamp)) {
-            return true;
+            return;
         }
         let name = self.names().get(index).copied().unwrap_or_default();
         let found = found.map_or_else(|| self.arrow_name(index), |found| found.to_string());
         let message = format!("`{name}` is the rows' time, and is {found}, not timestamp");
-        let finding = Finding::new(self.place(index), "plan::time_type", message);
+        let expression = self.written.expression(index, name);
+        let finding = Finding::new(self.written.place(index), "plan::time_type", message);
         findings.push(finding.help(match found.as_str() {
-            "int32" | "int64" => {
-                format!("convert it: `to_timestamp_seconds({name}) AS {name}`, or `_millis`, `_micros`, `_nanos`")
-            }
-            _ => format!("convert it: `CAST({name} AS TIMESTAMP) AS {name}`"),
+            "string" => format!("convert it: `CAST({expression} AS TIMESTAMP) AS {name}`"),
+            _ => format!(
+                "convert it: `to_timestamp_seconds({expression}) AS {name}`, or with `to_timestamp_millis`, \
+                 `to_timestamp_micros`, `to_timestamp_nanos`"
+            ),
         }));
-        false
     }
 
     /// The sources whose own time may be the rows' time.
@@ -298,7 +268,7 @@ impl Planned<'_> {
                 source.name
             ))
         });
-        Finding::new(self.whole(), "plan::no_event_timestamp", message).help(format!(
+        Finding::new(self.written.whole(), "plan::no_event_timestamp", message).help(format!(
             "{}name a column with `AS {EVENT_TIMESTAMP}`; or name one in the view's field `{EVENT_TIMESTAMP}`",
             own.unwrap_or_default()
         ))
@@ -315,7 +285,7 @@ impl Planned<'_> {
                 .or_else(|| self.passed(|source| source.created_timestamp.as_ref())),
         };
         if let Some(index) = named {
-            self.is_time(index, findings);
+            self.check_time(index, findings);
             return Created::Column(index);
         }
         match (
@@ -356,7 +326,7 @@ impl Planned<'_> {
         if !others {
             let message = "the query gives join keys and times only, and no feature";
             findings.push(
-                Finding::new(self.whole(), "plan::no_features", message)
+                Finding::new(self.written.whole(), "plan::no_features", message)
                     .help("select a column more"),
             );
         }
@@ -364,7 +334,7 @@ impl Planned<'_> {
     }
 
     fn feature(&self, index: usize, name: &str) -> Result<FeatureField, Finding> {
-        let at = self.place(index);
+        let at = self.written.place(index);
         if name == EVENT_TIMESTAMP || name == CREATED_TIMESTAMP {
             let message = format!(
                 "a feature cannot have the name `{name}`, which every view's table has for its rows' time"
@@ -375,10 +345,10 @@ impl Planned<'_> {
         let parsed: FeatureName = name.parse().map_err(|_| {
             let message = format!(
                 "the column `{}` has no name that a feature can have",
-                one_line(name)
+                self.written.column(index, name)
             );
             Finding::new(at.clone(), "plan::unusable_name", message)
-                .help("give it one with AS: letters, digits and `_`, not beginning with a digit")
+                .help("give it one with AS: at most 63 letters, digits and `_`, not beginning with a digit")
         })?;
         let feature_type = self.feature_type(index).ok_or_else(|| {
             let found = self.arrow_name(index);
@@ -422,7 +392,7 @@ impl Planned<'_> {
             }
             match features.iter().find(|(_, feature)| feature.name == *name) {
                 Some((_, feature)) if feature.feature_type == promised.feature_type => {}
-                Some((_, feature)) => {
+                Some((index, feature)) => {
                     let message = format!(
                         "`{name}` is declared as {} and is {} in the query",
                         promised.feature_type, feature.feature_type
@@ -462,10 +432,6 @@ impl Planned<'_> {
             }
         }
     }
-}
-
-fn one_line(name: &str) -> String {
-    name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The type as SQL writes it.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
-    ast::{Query, SetExpr, Spanned, Statement, Visit, Visitor},
+    ast::{Query, SetExpr, Spanned, Statement, Value, ValueWithSpan, Visit, Visitor},
     dialect::GenericDialect,
     parser::{Parser, ParserError},
     tokenizer::Span,
@@ -42,6 +42,14 @@ pub(super) fn parse(sql: &str) -> Result<Box<Query>, Finding> {
     };
     match statement {
         Statement::Query(query) => match query.visit(&mut ReadOnly) {
+            ControlFlow::Continue(()) if query.with.as_ref().is_some_and(|with| with.recursive) => {
+                Err(Finding::new(
+                    ProblemPlace::QueryWhole,
+                    "plan::recursive",
+                    "a view's query cannot be recursive",
+                )
+                .help("leave RECURSIVE out, and make such a table before, as a source"))
+            }
             ControlFlow::Continue(()) => Ok(query),
             ControlFlow::Break(finding) => Err(finding),
         },
@@ -95,6 +103,20 @@ impl Visitor for ReadOnly {
         }
         ControlFlow::Continue(())
     }
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<Finding> {
+        match &value.value {
+            Value::Placeholder(name) => ControlFlow::Break(
+                Finding::new(
+                    place(value.span),
+                    "plan::placeholder",
+                    format!("nothing gives the parameter `{name}` a value"),
+                )
+                .help("write the value itself"),
+            ),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
 fn writes(body: &SetExpr) -> Option<String> {
@@ -124,6 +146,9 @@ fn syntax(sql: &str, error: ParserError) -> Finding {
     };
     let (message, at) = match text.rsplit_once(" at Line: ") {
         Some((message, place)) => (message.to_owned(), line_and_column(place)),
+        None if text.ends_with("found: EOF") => {
+            (text.replace("EOF", "the end"), Some(last_character(sql)))
+        }
         None => (text, None),
     };
     let at = match at {
@@ -145,6 +170,13 @@ fn line_and_column(text: &str) -> Option<(u64, u64)> {
     let (line, column) = text.split_once(", Column: ")?;
     let digits: String = column.chars().take_while(char::is_ascii_digit).collect();
     Some((line.parse().ok()?, digits.parse().ok()?))
+}
+
+fn last_character(sql: &str) -> (u64, u64) {
+    let text = sql.trim_end();
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX).max(1);
+    let last = text.lines().last().unwrap_or_default();
+    (count(text.lines().count()), count(last.chars().count()))
 }
 
 /// How long the word at that place is.

@@ -120,7 +120,11 @@ fn combine(plan: &LogicalPlan, below: &[Rows], catalog: &Catalog) -> Rows {
                 functions.join(", ")
             ))
         }
-        LogicalPlan::Distinct(Distinct::All(_)) => many("uses DISTINCT"),
+        LogicalPlan::Distinct(Distinct::All(input)) => many(match input.as_ref() {
+            LogicalPlan::Join(join) if join.join_type == JoinType::LeftSemi => "uses INTERSECT",
+            LogicalPlan::Join(join) if join.join_type == JoinType::LeftAnti => "uses EXCEPT",
+            _ => "uses DISTINCT",
+        }),
         LogicalPlan::Distinct(Distinct::On(_)) => many("uses DISTINCT ON"),
         LogicalPlan::Limit(_) => many("uses LIMIT"),
         LogicalPlan::Union(_) => many("uses UNION"),

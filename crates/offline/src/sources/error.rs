@@ -93,8 +93,8 @@ pub enum SourceError {
     },
     /// A value that the column's type cannot hold.
     #[error(
-        "the value {value} in `{column}`{} of `{file}` of the source `{name}` is not a {wanted}; correct it, \
-         or give the column another type in the file and apply again",
+        "the value {value} in `{column}`{} of `{file}` of the source `{name}` is not of type {wanted}; correct it, \
+         or change the column's type and apply again",
         .line.map(|line| format!(", line {line}")).unwrap_or_default()
     )]
     Value {

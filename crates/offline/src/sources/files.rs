@@ -39,8 +39,6 @@ pub(super) struct FilesTable {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) store_url: ObjectStoreUrl,
     pub(super) files: Vec<ObjectMeta>,
-    /// How many rows the files have, where their footers say so.
-    pub(super) rows: Option<usize>,
 }
 
 impl FilesTable {
@@ -72,9 +70,6 @@ impl FilesTable {
     /// Estimates for the optimizer, never exact: a file may be written again before it is read.
     fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::new_unknown(&self.schema);
-        if let Some(rows) = self.rows {
-            statistics.num_rows = Precision::Inexact(rows);
-        }
         let bytes: u64 = self.files.iter().map(|file| file.size).sum();
         statistics.total_byte_size =
             Precision::Inexact(usize::try_from(bytes).unwrap_or(usize::MAX));

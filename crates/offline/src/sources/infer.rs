@@ -1,10 +1,10 @@
 //! The columns of a source, from footers and first rows: no data is read in full.
 
-use std::{io::Cursor, sync::Arc};
+use std::{collections::BTreeSet, io::Cursor, sync::Arc};
 
 use arrow::{
     csv::reader::Format,
-    datatypes::{DataType, Schema, SchemaRef},
+    datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
     json::reader::infer_json_schema,
 };
@@ -19,7 +19,13 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use vintner_core::{FeatureType, ScalarType};
 use vintner_registry::model::{Source, SourceFormat};
 
-use super::{error::SourceError, listing::store_error, located::Origin, normalise::widened};
+use super::{
+    error::SourceError,
+    listing::store_error,
+    located::Origin,
+    normalise::widened,
+    text::{csv_line, header, json_reason},
+};
 
 /// How many rows of a file of text show its columns' types.
 const SAMPLE_ROWS: usize = 2_000;
@@ -71,6 +77,15 @@ pub enum LeftOutReason {
     Twice,
 }
 
+/// What is looked for in files of text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The columns and their types, as the first rows show them.
+    Types,
+    /// The columns only. Wrong rows are left to the scan, which names their lines.
+    Names,
+}
+
 /// What one file says of its columns.
 #[derive(Clone, Debug)]
 pub(super) struct FileColumns {
@@ -88,7 +103,7 @@ pub(super) async fn infer(
     session: &SessionState,
 ) -> Result<SourceSchema, SourceError> {
     let files = sampled(files);
-    let columns = file_columns(source, store, origin, &files, session).await?;
+    let columns = file_columns(source, store, origin, &files, session, Look::Types).await?;
     let merged = merge(source, &columns)?;
     if merged.columns.is_empty() && merged.left_out.is_empty() {
         return Err(SourceError::EmptyFile {
@@ -117,17 +132,17 @@ pub(super) async fn file_columns(
     origin: &Origin,
     files: &[ObjectMeta],
     session: &SessionState,
+    look: Look,
 ) -> Result<Vec<FileColumns>, SourceError> {
-    // The files are cloned, so that the compiler sees for any lifetime that the future can be sent to other threads.
-    stream::iter(files.to_vec())
+    stream::iter(files)
         .map(|meta| async move {
             let file = origin.shown(&meta.location);
             let schema = match source.format {
                 SourceFormat::Parquet | SourceFormat::Delta => {
-                    footer(source, store, origin, &file, &meta, session).await?
+                    footer(source, store, origin, &file, meta, session).await?
                 }
                 SourceFormat::Csv | SourceFormat::Json => {
-                    first_rows(source, store.as_ref(), &file, &meta).await?
+                    first_rows(source, store.as_ref(), &file, meta, look).await?
                 }
             };
             Ok(FileColumns { file, schema })
@@ -188,35 +203,87 @@ async fn first_rows(
     store: &dyn ObjectStore,
     file: &str,
     meta: &ObjectMeta,
+    look: Look,
 ) -> Result<SchemaRef, SourceError> {
     let beginning = beginning(store, meta)
         .await
         .map_err(|error| store_error(source, file, error))?;
-    let corrupt = |cause: ArrowError| SourceError::Corrupt {
+    let schema = match (source.format, look) {
+        (SourceFormat::Csv, _) if beginning.iter().all(u8::is_ascii_whitespace) => {
+            return Err(empty(source, file));
+        }
+        (SourceFormat::Csv, Look::Names) => {
+            let names = header(&beginning).map_err(|error| wrong_csv(source, file, error))?;
+            let field = |name: &String| Field::new(name, DataType::Utf8, true);
+            Schema::new(names.iter().map(field).collect::<Vec<_>>())
+        }
+        (SourceFormat::Csv, Look::Types) => {
+            let format = Format::default()
+                .with_header(true)
+                .with_truncated_rows(true);
+            let inferred = format.infer_schema(Cursor::new(&beginning), Some(SAMPLE_ROWS));
+            inferred.map_err(|error| wrong_csv(source, file, error))?.0
+        }
+        (_, look) => {
+            let names = json_names(source, file, &beginning)?;
+            match look {
+                Look::Names => {
+                    let field = |name: &String| Field::new(name, DataType::Null, true);
+                    Schema::new(names.iter().map(field).collect::<Vec<_>>())
+                }
+                Look::Types => {
+                    let rows = infer_json_schema(Cursor::new(&beginning), Some(SAMPLE_ROWS));
+                    rows.map_err(|error| corrupt(source, file, error))?.0
+                }
+            }
+        }
+    };
+    Ok(Arc::new(with_times(source, &schema)))
+}
+
+fn wrong_csv(source: &Source, file: &str, error: ArrowError) -> SourceError {
+    match csv_line(&error) {
+        Some((line, reason)) => SourceError::Line {
+            name: source.name.clone(),
+            file: file.to_owned(),
+            line,
+            reason,
+        },
+        None => corrupt(source, file, error),
+    }
+}
+
+/// The fields of the objects in the first lines.
+fn json_names(
+    source: &Source,
+    file: &str,
+    beginning: &[u8],
+) -> Result<BTreeSet<String>, SourceError> {
+    let mut names = BTreeSet::new();
+    let lines = beginning.split(|byte| *byte == b'\n').enumerate();
+    for (at, line) in lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace)) {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line)
+            .map_err(|error| SourceError::Line {
+                name: source.name.clone(),
+                file: file.to_owned(),
+                line: at + 1,
+                reason: format!(
+                    "it is not a JSON object: {}",
+                    json_reason(&error.to_string())
+                ),
+            })?;
+        names.extend(object.into_iter().map(|(name, _)| name));
+    }
+    Ok(names)
+}
+
+fn corrupt(source: &Source, file: &str, cause: ArrowError) -> SourceError {
+    SourceError::Corrupt {
         name: source.name.clone(),
         file: file.to_owned(),
         format: source.format,
         cause: Box::new(cause),
-    };
-    let schema = match source.format {
-        SourceFormat::Csv => {
-            if beginning.iter().all(u8::is_ascii_whitespace) {
-                return Err(empty(source, file));
-            }
-            let format = Format::default()
-                .with_header(true)
-                .with_truncated_rows(true);
-            let (schema, _) = format
-                .infer_schema(Cursor::new(&beginning), Some(SAMPLE_ROWS))
-                .map_err(corrupt)?;
-            schema
-        }
-        _ => {
-            let rows = infer_json_schema(Cursor::new(&beginning), Some(SAMPLE_ROWS));
-            rows.map_err(corrupt)?.0
-        }
-    };
-    Ok(Arc::new(with_times(source, &schema)))
+    }
 }
 
 /// The first rows of a file, whole ones only.

@@ -31,7 +31,11 @@ use object_store::{ObjectStore, path::Path};
 use vintner_core::SourceName;
 use vintner_registry::model::SourceFormat;
 
-use super::{error::SourceError, listing::relative, normalise::LossyValue};
+use super::{
+    error::SourceError,
+    listing::{relative, store_error_of},
+    normalise::LossyValue,
+};
 
 /// Whose files they are.
 #[derive(Clone, Debug)]
@@ -80,6 +84,7 @@ impl Origin {
         match error {
             // Running out of memory or disk says nothing about the file.
             error @ (DataFusionError::ResourcesExhausted(_) | DataFusionError::IoError(_)) => error,
+            DataFusionError::ObjectStore(error) => store_error_of(&name, &file, *error).into(),
             DataFusionError::ParquetError(cause) => {
                 let format = self.format;
                 SourceError::Corrupt {

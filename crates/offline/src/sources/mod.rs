@@ -28,6 +28,7 @@ use std::{
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::{catalog::TableProvider, execution::SessionState};
+use futures::{StreamExt, stream};
 use object_store::ObjectStore;
 use url::Url;
 use vintner_core::FeatureType;
@@ -47,7 +48,10 @@ use self::{
     located::Origin,
     location::{Location, Stores},
 };
-use crate::planner::session;
+use crate::planner::{Catalog, KnownSource, session};
+
+/// How many sources are looked at at once.
+const SOURCES_AT_ONCE: usize = 8;
 
 /// Opens the sources of one repo.
 #[derive(Debug)]
@@ -115,6 +119,35 @@ impl Sources {
         .await
     }
 
+    /// The columns of all declared sources, and why some could not be read: views over those cannot be planned.
+    pub async fn catalog(
+        &self,
+        declared: impl IntoIterator<Item = Source>,
+    ) -> (Catalog, Vec<SourceError>) {
+        let read = stream::iter(declared)
+            .map(|source| async move {
+                let schema = self.schema(&source).await;
+                (source, schema)
+            })
+            .buffered(SOURCES_AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
+        let mut catalog = Catalog::new();
+        let mut errors = Vec::new();
+        for (source, schema) in read {
+            let name = source.name.clone();
+            let known = match schema {
+                Ok(schema) => KnownSource::read(source, schema),
+                Err(error) => {
+                    errors.push(error);
+                    KnownSource::unread(source)
+                }
+            };
+            catalog.insert(name, known);
+        }
+        (catalog, errors)
+    }
+
     /// What a source holds now, without reading any of it.
     ///
     /// # Errors
@@ -129,7 +162,7 @@ impl Sources {
         Ok(SourceState::Files(listing.source_files()))
     }
 
-    /// A table of exactly `columns`, in that order, each of exactly [`FeatureType::arrow`] and nullable.
+    /// A table of exactly `columns`, in that order, each of exactly [`FeatureType::arrow`].
     ///
     /// Reads footers, or first rows of text, of all files of the subset; the rest is read when the table is scanned.
     ///
@@ -183,7 +216,9 @@ impl Sources {
     ) -> Result<Arc<dyn TableProvider>, SourceError> {
         let origin = origin(source, &listing);
         let (store, files) = (&location.store, listing.files);
-        let found = infer::file_columns(source, store, &origin, &files, &self.session).await?;
+        let look = infer::Look::Names;
+        let found =
+            infer::file_columns(source, store, &origin, &files, &self.session, look).await?;
         drift::check(source, columns, &found)?;
         Ok(Arc::new(FilesTable {
             origin: Arc::new(origin),
@@ -191,7 +226,6 @@ impl Sources {
             store: Arc::clone(store),
             store_url: location.store_url.clone(),
             files,
-            rows: None,
         }))
     }
 

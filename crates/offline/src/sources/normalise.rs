@@ -41,7 +41,7 @@ use vintner_core::{FeatureType, ScalarType};
 
 /// A value that a type cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the value {value} in `{column}` is not a {wanted}")]
+#[error("the value {value} in `{column}` is not of type {wanted}")]
 pub struct LossyValue {
     /// The row of the array it is in.
     pub row: usize,
@@ -228,18 +228,27 @@ fn checked_cast(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, usize> 
     })
 }
 
+/// The value as text, for messages.
 fn shown(array: &ArrayRef, row: usize) -> String {
-    let text = ArrayFormatter::try_new(array, &FormatOptions::new())
-        .ok()
-        .filter(|_| row < array.len())
-        .and_then(|formatter| formatter.value(row).try_to_string().ok());
-    match (array.data_type(), text) {
-        (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, Some(text)) => {
-            format!("{text:?}")
-        }
-        (_, Some(text)) => text,
-        (other, None) => format!("of type {other}"),
+    let text = |array: &ArrayRef| {
+        let formatter = ArrayFormatter::try_new(array, &FormatOptions::new()).ok()?;
+        formatter.value(row).try_to_string().ok()
+    };
+    if row >= array.len() {
+        return format!("of type {}", array.data_type());
     }
+    match array.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            text(array).map(|text| format!("{text:?}"))
+        }
+        // A time that no calendar reaches has no text, but a number.
+        DataType::Timestamp(..) => text(array).or_else(|| {
+            let numbers = cast_with_options(array, &DataType::Int64, &STRICT).ok()?;
+            text(&numbers)
+        }),
+        _ => text(array),
+    }
+    .unwrap_or_else(|| format!("of type {}", array.data_type()))
 }
 
 /// [`normalise`] as a function of the engine. The name appears in `EXPLAIN` only.
@@ -414,4 +423,92 @@ fn in_unit(op: Operator, micros: i64, unit: TimeUnit) -> Option<(Operator, i64)>
         Gt | LtEq => (op, micros.div_euclid(coarse as i64)),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray};
+
+    use super::*;
+
+    const TIMESTAMP: FeatureType = FeatureType::Scalar(ScalarType::Timestamp);
+
+    fn holds(left: i64, op: Operator, right: i64) -> bool {
+        match op {
+            Operator::Lt => left < right,
+            Operator::LtEq => left <= right,
+            Operator::Gt => left > right,
+            _ => left >= right,
+        }
+    }
+
+    #[test]
+    fn a_comparison_in_another_unit_holds_for_the_same_instants() {
+        let values = [
+            -2_000_001, -2_000_000, -1_001, -1_000, -999, -1, 0, 1, 999, 1_000, 1_001, 2_000_000,
+            2_000_001,
+        ];
+        let units: [(TimeUnit, fn(i64) -> ArrayRef); 3] = [
+            (TimeUnit::Second, |v| {
+                Arc::new(TimestampSecondArray::from(vec![v]))
+            }),
+            (TimeUnit::Millisecond, |v| {
+                Arc::new(TimestampMillisecondArray::from(vec![v]))
+            }),
+            (TimeUnit::Nanosecond, |v| {
+                Arc::new(TimestampNanosecondArray::from(vec![v]))
+            }),
+        ];
+        for (unit, array) in units {
+            for value in values {
+                let read = normalise("at", &array(value), TIMESTAMP).unwrap();
+                let micros = read.as_primitive::<TimestampMicrosecondType>().value(0);
+                for op in [Operator::Lt, Operator::LtEq, Operator::Gt, Operator::GtEq] {
+                    for bound in values {
+                        let (in_unit_op, in_unit_bound) = in_unit(op, bound, unit).unwrap();
+                        assert_eq!(
+                            holds(value, in_unit_op, in_unit_bound),
+                            holds(micros, op, bound),
+                            "{value} {unit:?} {op} {bound} us"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bound_that_the_unit_cannot_hold_is_not_translated() {
+        for (op, bound) in [
+            (Operator::Lt, i64::MAX),
+            (Operator::Gt, i64::MAX),
+            (Operator::GtEq, i64::MIN),
+        ] {
+            assert!(in_unit(op, bound, TimeUnit::Nanosecond).is_none());
+        }
+        assert!(in_unit(Operator::Eq, 1, TimeUnit::Second).is_none());
+        for bound in [i64::MIN, i64::MAX] {
+            for op in [Operator::Lt, Operator::LtEq, Operator::Gt, Operator::GtEq] {
+                assert!(in_unit(op, bound, TimeUnit::Second).is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_holds_every_value_is_wider() {
+        for (a, b, want) in [
+            ("int32", "int64", Some("int64")),
+            ("int64", "int32", Some("int64")),
+            ("float32", "float64", Some("float64")),
+            ("int32", "float64", Some("float64")),
+            ("int64", "float64", None),
+            ("int32", "float32", None),
+            ("int32", "string", None),
+            ("list<int32>", "list<int32>", Some("list<int32>")),
+            ("list<int32>", "list<int64>", None),
+        ] {
+            let found = widened(a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(found.map(|t| t.to_string()).as_deref(), want, "{a} and {b}");
+        }
+    }
 }

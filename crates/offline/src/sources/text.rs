@@ -333,33 +333,33 @@ impl CsvRows {
         }
     }
 
-    /// The decoder says which line it is, in words only.
     fn ragged(&self, error: ArrowError) -> SourceError {
-        let text = error.to_string();
-        let number_after = |word: &str| -> Option<usize> {
-            let (_, rest) = text.split_once(word)?;
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().ok()
-        };
-        let (line, expected) = (number_after("for line "), number_after("expected "));
-        match (
-            line,
-            expected,
-            number_after("got "),
-            number_after("got more than "),
-        ) {
-            (Some(line), Some(columns), Some(values), _) => self.place.line(
-                line,
-                format!("it has {values} values, and the header has {columns} columns"),
-            ),
-            (Some(line), Some(columns), None, _) => self.place.line(
-                line,
-                format!("it has more values than the header's {columns} columns"),
-            ),
-            (Some(line), ..) => self.place.line(line, "it is not UTF-8"),
-            _ => self.place.corrupt(error),
+        match csv_line(&error) {
+            Some((line, reason)) => self.place.line(line, reason),
+            None => self.place.corrupt(error),
         }
     }
+}
+
+/// The line that an error of the CSV reader is about, and what is wrong with it. The reader says so in words only.
+pub(super) fn csv_line(error: &ArrowError) -> Option<(usize, String)> {
+    let text = error.to_string();
+    let number_after = |words: &str| -> Option<usize> {
+        let (_, rest) = text.split_once(words)?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    };
+    let line = number_after("for line ").or_else(|| number_after("at line "))?;
+    if text.contains("UTF-8") {
+        return Some((line, "it is not UTF-8".to_owned()));
+    }
+    let columns = number_after("xpected ")?;
+    let reason = match number_after("got ").or_else(|| number_after("found ")) {
+        Some(1) => format!("it has 1 value, and the header has {columns} columns"),
+        Some(values) => format!("it has {values} values, and the header has {columns} columns"),
+        None => format!("it has more values than the header's {columns} columns"),
+    };
+    Some((line, reason))
 }
 
 /// The first chunks, up to the one that ends the first line.
@@ -456,10 +456,15 @@ impl JsonRows {
             .enumerate()
             .find_map(|(at, line)| Some((at, decode_json(line, &self.wanted).err()?)));
         let (at, error) = wrong.unwrap_or((0, error));
-        let reason = error.to_string();
-        let reason = reason.trim_start_matches("Json error: ");
-        self.place.line(self.line + at, reason)
+        self.place
+            .line(self.line + at, json_reason(&error.to_string()))
     }
+}
+
+/// What an error of the JSON reader says of the one line that it was given.
+pub(super) fn json_reason(text: &str) -> String {
+    let text = text.strip_prefix("Json error: ").unwrap_or(text);
+    text.replace(" at line 1 column ", " at column ")
 }
 
 /// The rows of whole lines; none when all of them are blank.
