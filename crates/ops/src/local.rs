@@ -24,7 +24,7 @@ use vintner_offline::{
     delta::OfflineStore,
     materialize as offline,
     planner::session::{EngineConfig, session},
-    runs::{RunRecord, Runs},
+    runs::{OnlineCounts, Outcome, RunRecord, Runs},
     sources::Sources,
 };
 use vintner_online::{OnlineStore, OnlineStoreConfig};
@@ -116,8 +116,8 @@ impl Local {
         Ok(next.version)
     }
 
-    fn runs(&self) -> Runs {
-        Runs::new(&self.offline)
+    fn run_table(&self) -> Result<Runs, OpsError> {
+        Runs::of(&self.offline).map_err(|error| OpsError::from_error(Fault::Store, error))
     }
 
     /// The views that a request names, in the order of the registry; all when it names none.
@@ -140,25 +140,30 @@ impl Local {
         let started_at = self.clock.now();
         let mut run = ViewRun::nothing(view.id.clone());
         let ended = self.materialize_into(project, view, request, events, &mut run).await;
+        let error = ended.as_ref().err().map(OpsError::chain);
         let record = RunRecord {
-            id: uuid::Uuid::new_v4().to_string(),
+            id: uuid::Uuid::new_v4(),
             project: self.project.clone(),
             view: view.id.clone(),
-            plan: run.plan.clone(),
+            kind: "materialize".to_owned(),
+            reason: run.plan.clone(),
+            window_start: request.window.map(|(start, _)| start),
+            window_end: request.window.map(|(_, end)| end),
             rows_read: run.rows_read,
             rows_written: run.rows_written,
             rows_left_out: run.rows_left_out,
-            online_written: run.online_written,
-            online_kept: run.online_kept,
-            online_held_back: run.online_held_back,
-            offline_micros: run.offline_micros,
-            online_micros: run.online_micros,
+            online: view.online.then_some(OnlineCounts {
+                written: run.online_written,
+                kept: run.online_kept,
+                held_back: run.online_held_back,
+            }),
             started_at,
             finished_at: self.clock.now(),
-            error: ended.as_ref().err().map_or(String::new(), OpsError::chain),
+            outcome: if error.is_some() { Outcome::Failed } else { Outcome::Succeeded },
+            error,
         };
-        if let Err(error) = self.runs().record(&record).await {
-            tracing::warn!(view = %view.id, %error, "the run was done and could not be recorded");
+        if let Ok(runs) = self.run_table() {
+            runs.record(&record).await;
         }
         ended.map(|()| run)
     }
@@ -188,7 +193,7 @@ impl Local {
         };
         let observe = |event: offline::RunEvent<'_>| match event {
             offline::RunEvent::Planned(plan) => {
-                events(MaterializeEvent::Started { view: view.id.clone(), plan: plan.to_string() });
+                events(MaterializeEvent::Started { view: view.id.clone(), plan: told(plan) });
             }
             offline::RunEvent::Rows(counts) => events(MaterializeEvent::Progress {
                 view: view.id.clone(),
@@ -200,7 +205,7 @@ impl Local {
         let done = Box::pin(offline::materialize_view(&context, view, &project.sources, &asked, now, &observe)).await;
         run.offline_micros = micros_since(started);
         let done = done.map_err(materialize_error)?;
-        run.plan = done.plan.to_string();
+        run.plan = told(&done.plan);
         run.rows_read = done.counts.read;
         run.rows_written = done.counts.written;
         run.rows_left_out = done.counts.left_out();
@@ -228,7 +233,7 @@ impl Local {
     }
 
     async fn run_records(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
-        let records = self.runs().list(&self.project, view, limit).await;
+        let records = self.run_table()?.list(Some(&self.project), view, limit).await;
         let records = records.map_err(|error| OpsError::from_error(Fault::Store, error))?;
         Ok(records.into_iter().map(run_of).collect())
     }
@@ -406,6 +411,11 @@ fn online_config(config: &vintner_repo::OnlineStoreConfig) -> Result<OnlineStore
     })
 }
 
+/// What a run does and why, without the view's name.
+fn told(plan: &offline::RunPlan) -> String {
+    format!("{}, since {}", plan.action, plan.reason)
+}
+
 fn agreed(base: RegistryVersion, current: &Snapshot) -> Result<(), OpsError> {
     if base == current.version {
         return Ok(());
@@ -445,23 +455,24 @@ fn change_of(change: &change::Change) -> Change {
 }
 
 fn run_of(record: RunRecord) -> Run {
+    let online = record.online.unwrap_or_default();
+    let micros = record.finished_at.micros().saturating_sub(record.started_at.micros());
     Run {
-        id: record.id,
+        id: record.id.to_string(),
         view_run: ViewRun {
-            view: record.view,
-            plan: record.plan,
+            plan: record.reason,
             rows_read: record.rows_read,
             rows_written: record.rows_written,
             rows_left_out: record.rows_left_out,
-            online_written: record.online_written,
-            online_kept: record.online_kept,
-            online_held_back: record.online_held_back,
-            offline_micros: record.offline_micros,
-            online_micros: record.online_micros,
+            online_written: online.written,
+            online_kept: online.kept,
+            online_held_back: online.held_back,
+            offline_micros: u64::try_from(micros).unwrap_or(0),
+            ..ViewRun::nothing(record.view)
         },
         started_at: record.started_at,
         finished_at: record.finished_at,
-        error: record.error,
+        error: record.error.unwrap_or_default(),
     }
 }
 

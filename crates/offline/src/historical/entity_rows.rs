@@ -95,6 +95,18 @@ impl EntityRows {
         &self.schema
     }
 
+    /// The rows as a stream, in their order.
+    pub fn into_stream(self) -> SendableRecordBatchStream {
+        match self.rows {
+            Rows::Batches(batches) => {
+                let batches = futures::stream::iter(batches.into_iter().map(Ok));
+                Box::pin(RecordBatchStreamAdapter::new(self.schema, batches))
+            }
+            Rows::Stream(stream) => stream,
+            Rows::File(path, reader) => in_background(self.schema, path, reader),
+        }
+    }
+
     /// A plan that gives the rows in their order, in one partition. Rows that are not in memory are given once.
     pub(super) fn into_plan(self) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.schema;
@@ -102,8 +114,7 @@ impl EntityRows {
             Rows::Batches(batches) => {
                 return Ok(MemorySourceConfig::try_new_exec(&[batches], schema, None)?);
             }
-            Rows::Stream(stream) => stream,
-            Rows::File(path, reader) => in_background(SchemaRef::clone(&schema), path, reader),
+            rows => Self { schema: SchemaRef::clone(&schema), rows }.into_stream(),
         };
         let partition = Once {
             schema: SchemaRef::clone(&schema),

@@ -134,8 +134,10 @@ pub(super) async fn file_columns(
     session: &SessionState,
     look: Look,
 ) -> Result<Vec<FileColumns>, SourceError> {
-    stream::iter(files)
+    // Owned, since a closure over borrowed items makes a future that is not known to be `Send`.
+    stream::iter(files.to_vec())
         .map(|meta| async move {
+            let meta = &meta;
             let file = origin.shown(&meta.location);
             let schema = match source.format {
                 SourceFormat::Parquet | SourceFormat::Delta => {
