@@ -7,9 +7,11 @@
 //! * Not here: YAML, SQL, Arrow, the data itself.
 
 pub mod change;
+pub mod codec;
 pub mod model;
 pub mod plan;
 pub mod selection;
+pub mod store;
 
 #[cfg(test)]
 mod fixture;
