@@ -30,6 +30,9 @@ use crate::model::{
 /// The format that is written now. A change that an older reader would misread takes the next number.
 pub const FORMAT: u32 = 1;
 
+/// The greatest registry version there can be: any that a signed number can count to, so that adding one never fails.
+pub const GREATEST_VERSION: u64 = i64::MAX.unsigned_abs();
+
 /// Why bytes are not a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -102,6 +105,10 @@ impl TryFrom<v1::Snapshot> for Snapshot {
         }
         if message.version == 0 {
             return Err(ConvertError::at("version", ConvertProblem::Missing));
+        }
+        if message.version > GREATEST_VERSION {
+            let problem = invalid(format!("{} is too great", message.version));
+            return Err(ConvertError::at("version", problem));
         }
         Ok(Self {
             version: RegistryVersion(message.version),

@@ -1,398 +1,490 @@
-//! Where the registry's versions are kept: one object per version, written only if its name is free.
+//! Where the registry lives: one object per version on an object store, written once and never changed.
 //!
-//! `<location>/registry/00000000000000000007.pb` is version 7. Whoever creates the object has made the version, so
-//! two writers cannot both win, on a local folder as on an object store. `<location>/registry/LATEST` says where to
-//! begin looking for the newest version; it may lag and may be missing, since the names themselves decide.
+//! Below a location there are `registry/<version, 20 digits>.pb`, and `registry/LATEST`, a pointer that may lag. A
+//! version is written only when no object has its name yet, so of two writers one wins and the other is told to plan
+//! again. A reader begins at the pointer and looks for the next names until one is missing, so a version counts from
+//! the moment its object is there.
 //!
-//! * Holds always: an object that is there is whole and never changes. A version exists only if all before it do.
-//! * Not here: what the next version is ([`crate::plan`]).
+//! * Holds always: versions have no gaps, and an object that is there is whole. On a local folder see [`folder`].
+//! * Cost: [`RegistryStore::latest`] is one small request when nothing is new.
+//! * Not here: what is in a snapshot ([`crate::codec`]), whether it should become the next one ([`crate::plan`]).
 
 use std::{
+    fmt,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::{Error as ObjectError, ObjectStore as _, ObjectStoreExt as _, PutMode, path::Path as ObjectPath};
-use vintner_core::RegistryVersion;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, path::Path as ObjectPath};
+use prost::Message;
+use tracing::warn;
+use vintner_core::{RegistryVersion, Timestamp};
+use vintner_proto::v1;
 
 use crate::{
     codec::{self, DecodeError},
-    model::Snapshot,
-    objects::{Location, LocationError},
+    model::{Project, Snapshot},
+    plan::Stale,
 };
 
-/// How many old versions are read at a time for the history.
-const READS_AT_ONCE: usize = 16;
+pub mod folder;
+mod location;
 
-/// The registry's versions in a local folder or an object store.
+pub use location::OpenError;
+
+/// How many versions are read at the same time for a history.
+const READS_AT_ONCE: usize = 8;
+
+/// The registry of one deployment.
 #[derive(Debug)]
 pub struct RegistryStore {
+    store: Arc<dyn ObjectStore>,
+    /// The folder of the objects, within the store.
+    folder: ObjectPath,
+    /// Where that is, for people.
     location: Location,
-    /// The newest version seen so far. Versions never change, so it is only ever replaced by a later one.
+    /// The newest version that has been seen. Versions never change, so it stays right.
     newest: Mutex<Option<Arc<Snapshot>>>,
 }
 
-/// Why the registry could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The location is no place.
-    #[error("the registry's location cannot be used")]
-    Location(#[from] LocationError),
-    /// The store failed.
-    #[error("could not read {object} in the registry at {location}")]
-    Read {
-        /// What was read.
-        object: String,
-        /// The registry.
-        location: String,
-        /// What the store says.
-        source: ObjectError,
-    },
-    /// An object that is no version of a registry.
-    #[error("{object} in the registry at {location} cannot be understood")]
-    Corrupt {
-        /// What was read.
-        object: String,
-        /// The registry.
-        location: String,
-        /// What is wrong with it.
-        source: DecodeError,
-    },
-    /// A version that does not exist.
-    #[error("the registry has no version {version}; {}", existing(*.newest))]
-    NoVersion {
-        /// The version that was asked for.
-        version: RegistryVersion,
-        /// The newest one there is.
-        newest: RegistryVersion,
-    },
+/// A place as people know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location(String);
+
+/// What a version is, in a line of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionInfo {
+    /// The version.
+    pub version: RegistryVersion,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// Who wrote it.
+    pub author: String,
+    /// What made it.
+    pub reason: String,
+    /// How many objects it has, over all projects.
+    pub counts: Counts,
 }
 
-/// Why a version could not be written.
+/// How many objects a version has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Projects.
+    pub projects: usize,
+    /// Entities.
+    pub entities: usize,
+    /// Sources.
+    pub sources: usize,
+    /// Feature views, each once whatever its versions.
+    pub views: usize,
+    /// Feature services.
+    pub services: usize,
+}
+
+/// Why a version could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// Somebody else has written that version.
-    #[error("planned against registry version {planned}, which is now {current}; plan again")]
-    Stale {
-        /// The version that the new one was to follow.
-        planned: RegistryVersion,
-        /// The newest version.
-        current: RegistryVersion,
+pub enum RegistryError {
+    /// There is no such version.
+    #[error("there is no registry version {version}; the latest at {location} is {latest}")]
+    Unknown {
+        /// The version.
+        version: RegistryVersion,
+        /// The latest.
+        latest: RegistryVersion,
+        /// The registry.
+        location: Location,
     },
-    /// The store failed.
-    #[error("could not write version {version} of the registry at {location}")]
-    Write {
+    /// The store did not answer, or refused.
+    #[error("could not {what} at {location}")]
+    Store {
+        /// What was tried.
+        what: String,
+        /// The registry.
+        location: Location,
+        /// The store's own error.
+        source: object_store::Error,
+    },
+    /// The object of a version is damaged, or is of a newer format.
+    #[error("could not read registry version {version} at {location}")]
+    Decode {
         /// The version.
         version: RegistryVersion,
         /// The registry.
-        location: String,
-        /// What the store says.
-        source: ObjectError,
+        location: Location,
+        /// What is wrong.
+        source: DecodeError,
     },
-    /// The registry could not be read.
-    #[error(transparent)]
-    Read(#[from] RegistryError),
+    /// The object of a version holds another one.
+    #[error(
+        "the object of registry version {version} at {location} holds version {found}; \
+         it was copied or renamed, restore the right one"
+    )]
+    Misplaced {
+        /// The version whose name it has.
+        version: RegistryVersion,
+        /// The version that it holds.
+        found: RegistryVersion,
+        /// The registry.
+        location: Location,
+    },
 }
 
-fn existing(newest: RegistryVersion) -> String {
-    match newest {
-        RegistryVersion::EMPTY => "nothing has been applied yet".to_owned(),
-        RegistryVersion(1) => "it has version 1".to_owned(),
-        newest => format!("it has versions 1 to {newest}"),
-    }
+/// Why a version was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The version is there already: another writer was first.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// The version before it is not there.
+    #[error(
+        "registry version {before} is not at {location}, so {version} cannot follow it; \
+         the registry was moved or emptied since it was read: plan again"
+    )]
+    Gap {
+        /// The version.
+        version: RegistryVersion,
+        /// The one before it.
+        before: RegistryVersion,
+        /// The registry.
+        location: Location,
+    },
+    /// Version 0 is the empty registry, which has no object.
+    #[error("registry version 0 is the empty registry and cannot be written")]
+    Empty,
+    /// The store did not answer, or refused. Nothing was written, as far as can be known.
+    #[error("could not write registry version {version} to {location}")]
+    Store {
+        /// The version.
+        version: RegistryVersion,
+        /// The registry.
+        location: Location,
+        /// The store's own error.
+        source: object_store::Error,
+    },
 }
 
 impl RegistryStore {
-    /// The registry at a path, relative to `root`, or at the URL of an object store. Nothing is read or written.
+    /// The registry at a location: a path, which is relative to `root`, or a URL (`file://`, `s3://`, `memory://`).
+    /// Credentials and settings of S3 come from the environment, as the AWS tools name them.
+    ///
+    /// Touches nothing: a folder that is not there is an empty registry until something is written.
     ///
     /// # Errors
-    /// [`RegistryError::Location`] when `location` is neither.
-    pub fn open(location: &str, root: &Path) -> Result<Self, RegistryError> {
-        Ok(Self::at_location(Location::open(location, root)?))
+    /// [`OpenError`] when the location is of no known kind or lacks a setting.
+    pub fn open(location: &str, root: &Path) -> Result<Self, OpenError> {
+        location::open(location, root)
     }
 
-    /// The registry at a place.
-    pub fn at_location(location: Location) -> Self {
-        Self { location, newest: Mutex::new(None) }
+    /// The registry below a prefix of a store that the caller has opened.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        prefix: &ObjectPath,
+        location: impl Into<String>,
+    ) -> Self {
+        Self {
+            store,
+            folder: prefix.clone().join("registry"),
+            location: Location(location.into()),
+            newest: Mutex::new(None),
+        }
     }
 
-    /// The newest version; [`Snapshot::empty`] when there is none. Cost: one look at the next name when nothing has
-    /// changed since the last call.
+    /// Where the registry is, for people.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The latest version; [`Snapshot::empty`] before the first.
     ///
     /// # Errors
-    /// [`RegistryError`] when the store fails or holds something else.
+    /// [`RegistryError`] when the store does not answer or the latest version is damaged. An older version is never
+    /// given in its place.
     pub async fn latest(&self) -> Result<Arc<Snapshot>, RegistryError> {
-        let mut newest = match self.seen() {
-            Some(snapshot) => snapshot,
-            None => self.start().await?,
+        let known = self.newest();
+        let start = match &known {
+            Some(snapshot) => snapshot.version,
+            None => self.first_guess().await?,
         };
-        while let Some(next) = self.get(newest.version.next()).await? {
-            newest = Arc::new(next);
+        let mut latest = start;
+        while self.exists(next(latest)).await? {
+            latest = next(latest);
         }
-        Ok(self.remember(newest))
+        match known {
+            Some(snapshot) if snapshot.version == latest => Ok(snapshot),
+            _ if latest == RegistryVersion::EMPTY => Ok(Arc::new(Snapshot::empty())),
+            _ => Ok(self.keep(self.read(latest).await?)),
+        }
     }
 
-    /// One version.
+    /// One version, old or new.
     ///
     /// # Errors
-    /// [`RegistryError::NoVersion`] when it does not exist; others when the store fails.
+    /// [`RegistryError`] when there is no such version, it is damaged or the store does not answer.
     pub async fn at(&self, version: RegistryVersion) -> Result<Arc<Snapshot>, RegistryError> {
-        if let Some(seen) = self.seen()
-            && seen.version == version
-        {
-            return Ok(seen);
+        if version == RegistryVersion::EMPTY {
+            return Ok(Arc::new(Snapshot::empty()));
         }
-        match self.get(version).await? {
-            Some(snapshot) => Ok(Arc::new(snapshot)),
-            None => Err(RegistryError::NoVersion { version, newest: self.latest().await?.version }),
+        if let Some(newest) = self.newest().filter(|newest| newest.version == version) {
+            return Ok(newest);
+        }
+        match self.read(version).await {
+            Err(RegistryError::Store {
+                source: object_store::Error::NotFound { .. },
+                ..
+            }) => Err(RegistryError::Unknown {
+                version,
+                latest: self.latest().await?.version,
+                location: self.location.clone(),
+            }),
+            read => read.map(Arc::new),
         }
     }
 
-    /// The newest versions, newest first, `limit` at the most.
+    /// The latest versions, at most so many, the newest first.
     ///
     /// # Errors
-    /// As [`Self::latest`].
-    pub async fn history(&self, limit: usize) -> Result<Vec<Arc<Snapshot>>, RegistryError> {
-        let newest = self.latest().await?.version.0;
-        let versions = (1..=newest).rev().take(limit).map(RegistryVersion);
-        stream::iter(versions).map(|version| self.at(version)).buffered(READS_AT_ONCE).try_collect().await
+    /// [`RegistryError`] when one of them cannot be read.
+    pub async fn history(&self, limit: usize) -> Result<Vec<VersionInfo>, RegistryError> {
+        let latest = self.latest().await?.version.0;
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let versions = (1..=latest).rev().zip(0..limit);
+        stream::iter(versions)
+            .map(|(version, _)| self.at(RegistryVersion(version)))
+            .buffered(READS_AT_ONCE)
+            .map_ok(|snapshot| VersionInfo::of(&snapshot))
+            .try_collect()
+            .await
     }
 
-    /// Writes a version that follows the newest one.
+    /// Makes a snapshot the next version, unless that is there already.
+    ///
+    /// When this returns well, the version is durable and every reader sees it. A write whose answer got lost on the
+    /// way is recognized and counts as done.
     ///
     /// # Errors
-    /// [`WriteError::Stale`] when somebody else has written that version first; then nothing is changed.
+    /// [`WriteError::Stale`] when another writer was first: read, plan and write again.
     pub async fn write(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
         let version = snapshot.version;
-        let planned = RegistryVersion(version.0.saturating_sub(1));
-        let current = self.latest().await?.version;
-        if current != planned {
-            return Err(WriteError::Stale { planned, current });
+        let before = version.0.checked_sub(1).ok_or(WriteError::Empty)?;
+        let before = RegistryVersion(before);
+        let failed = |source| WriteError::Store {
+            version,
+            location: self.location.clone(),
+            source,
+        };
+        // Readers look for the next name, so they would never find what comes after a gap.
+        if before != RegistryVersion::EMPTY && !self.has(before).await.map_err(failed)? {
+            return Err(WriteError::Gap {
+                version,
+                before,
+                location: self.location.clone(),
+            });
         }
-        let bytes = codec::encode(snapshot);
-        let put = self.location.objects.put_opts(&self.object(version), bytes.into(), PutMode::Create.into()).await;
-        match put {
-            Ok(_) => {}
-            // A store that was asked twice, because its first answer got lost, refuses the second time.
-            Err(ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. })
-                if self.get(version).await?.as_ref() == Some(snapshot) => {}
-            Err(ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. }) => {
-                return Err(WriteError::Stale { planned, current: self.latest().await?.version });
+        let mut message = v1::Snapshot::from(snapshot);
+        message.write_id = uuid::Uuid::new_v4().to_string();
+        let bytes = message.encode_to_vec();
+        let put = self
+            .store
+            .put_opts(&self.object(version), bytes.into(), PutMode::Create.into())
+            .await;
+        if let Err(error) = put {
+            match self.write_id(version).await {
+                // The object is there and is this one: only the answer got lost.
+                Ok(Some(found)) if found == message.write_id => {}
+                Ok(Some(_)) => {
+                    let latest = self.latest().await.map(|latest| latest.version);
+                    return Err(WriteError::Stale(Stale {
+                        planned: before,
+                        current: latest.unwrap_or(version),
+                    }));
+                }
+                Ok(None) | Err(_) => return Err(failed(error)),
             }
-            Err(source) => {
-                return Err(WriteError::Write { version, location: self.location.url.to_string(), source });
-            }
         }
-        self.remember(Arc::new(snapshot.clone()));
-        let pointer = version.to_string().into_bytes().into();
-        if let Err(error) = self.location.objects.put(&self.pointer(), pointer).await {
-            tracing::warn!(%error, "the registry's pointer was not moved; readers look a little longer");
-        }
+        self.keep(snapshot.clone());
+        self.point_at(version).await;
         Ok(())
     }
 
-    fn seen(&self) -> Option<Arc<Snapshot>> {
-        self.newest.lock().ok()?.clone()
+    /// Where to begin to look for the latest version: where the pointer says, if that is there; else the greatest
+    /// there is.
+    async fn first_guess(&self) -> Result<RegistryVersion, RegistryError> {
+        if let Some(version) = self.pointer().await?
+            && self.exists(version).await?
+        {
+            return Ok(version);
+        }
+        let mut objects = self.store.list(Some(&self.folder));
+        let mut greatest = RegistryVersion::EMPTY;
+        while let Some(object) = objects.next().await {
+            match object {
+                Ok(object) => {
+                    let version = object.location.filename().and_then(version_of);
+                    greatest = greatest.max(version.unwrap_or_default());
+                }
+                Err(object_store::Error::NotFound { .. }) => break,
+                Err(source) => return Err(self.error("list the registry's versions", source)),
+            }
+        }
+        Ok(greatest)
     }
 
-    fn remember(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
-        if let Ok(mut newest) = self.newest.lock()
-            && newest.as_ref().is_none_or(|seen| seen.version < snapshot.version)
+    /// What the pointer says. None when it is missing or is no number, as after a crash.
+    async fn pointer(&self) -> Result<Option<RegistryVersion>, RegistryError> {
+        let get = async { self.store.get(&self.pointer_object()).await?.bytes().await };
+        match get.await {
+            Ok(bytes) => {
+                let text = std::str::from_utf8(&bytes).unwrap_or_default();
+                Ok(text
+                    .trim()
+                    .parse()
+                    .ok()
+                    .filter(is_possible)
+                    .map(RegistryVersion))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.error("read the registry's pointer", source)),
+        }
+    }
+
+    /// Moves the pointer. It may lag, so failing to move it, or moving it back in a race, costs a few requests only.
+    async fn point_at(&self, version: RegistryVersion) {
+        let text = format!("{version}\n");
+        if let Err(error) = self.store.put(&self.pointer_object(), text.into()).await {
+            warn!(%version, location = %self.location, %error, "the registry's pointer was not moved");
+        }
+    }
+
+    async fn read(&self, version: RegistryVersion) -> Result<Snapshot, RegistryError> {
+        let get = async { self.store.get(&self.object(version)).await?.bytes().await };
+        let bytes = get
+            .await
+            .map_err(|source| self.error(format!("read registry version {version}"), source))?;
+        let snapshot = codec::decode(&bytes).map_err(|source| RegistryError::Decode {
+            version,
+            location: self.location.clone(),
+            source,
+        })?;
+        if snapshot.version != version {
+            return Err(RegistryError::Misplaced {
+                version,
+                found: snapshot.version,
+                location: self.location.clone(),
+            });
+        }
+        Ok(snapshot)
+    }
+
+    /// By whom a version was written. None when there is no such version.
+    async fn write_id(
+        &self,
+        version: RegistryVersion,
+    ) -> Result<Option<String>, object_store::Error> {
+        let get = async { self.store.get(&self.object(version)).await?.bytes().await };
+        match get.await {
+            // What cannot be decoded was not written by us, but it is there.
+            Ok(bytes) => Ok(Some(
+                v1::Snapshot::decode(bytes)
+                    .map_or_else(|_| String::new(), |message| message.write_id),
+            )),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn exists(&self, version: RegistryVersion) -> Result<bool, RegistryError> {
+        let has = self.has(version).await;
+        has.map_err(|source| self.error(format!("look for registry version {version}"), source))
+    }
+
+    async fn has(&self, version: RegistryVersion) -> Result<bool, object_store::Error> {
+        match self.store.head(&self.object(version)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn object(&self, version: RegistryVersion) -> ObjectPath {
+        self.folder.clone().join(object_name(version))
+    }
+
+    fn pointer_object(&self) -> ObjectPath {
+        self.folder.clone().join("LATEST")
+    }
+
+    fn newest(&self) -> Option<Arc<Snapshot>> {
+        let newest = self.newest.lock();
+        newest.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers a snapshot if it is the newest.
+    fn keep(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest
+            .as_ref()
+            .is_none_or(|newest| newest.version < snapshot.version)
         {
             *newest = Some(Arc::clone(&snapshot));
         }
         snapshot
     }
 
-    /// Where a first look begins: the version that the pointer names, else the newest name in the folder.
-    async fn start(&self) -> Result<Arc<Snapshot>, RegistryError> {
-        if let Some(version) = self.pointed_at().await?
-            && let Some(snapshot) = self.get(version).await?
-        {
-            return Ok(Arc::new(snapshot));
-        }
-        let folder = self.folder();
-        let listed = self.location.objects.list(Some(&folder)).map_ok(|object| version_of(&object.location));
-        let listed: Vec<Option<RegistryVersion>> =
-            listed.try_collect().await.map_err(|source| self.read_error("the list of versions", source))?;
-        let newest = match listed.into_iter().flatten().max() {
-            None => None,
-            Some(version) => self.get(version).await?,
-        };
-        Ok(Arc::new(newest.unwrap_or_else(Snapshot::empty)))
-    }
-
-    async fn pointed_at(&self) -> Result<Option<RegistryVersion>, RegistryError> {
-        let Some(bytes) = self.bytes(&self.pointer()).await? else { return Ok(None) };
-        Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()).map(RegistryVersion))
-    }
-
-    async fn get(&self, version: RegistryVersion) -> Result<Option<Snapshot>, RegistryError> {
-        let object = self.object(version);
-        let Some(bytes) = self.bytes(&object).await? else { return Ok(None) };
-        codec::decode(&bytes).map(Some).map_err(|source| RegistryError::Corrupt {
-            object: object.to_string(),
-            location: self.location.url.to_string(),
+    fn error(&self, what: impl Into<String>, source: object_store::Error) -> RegistryError {
+        RegistryError::Store {
+            what: what.into(),
+            location: self.location.clone(),
             source,
-        })
-    }
-
-    async fn bytes(&self, object: &ObjectPath) -> Result<Option<bytes::Bytes>, RegistryError> {
-        let read = async { self.location.objects.get(object).await?.bytes().await };
-        match read.await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(ObjectError::NotFound { .. }) => Ok(None),
-            Err(source) => Err(self.read_error(object.filename().unwrap_or("an object"), source)),
         }
     }
+}
 
-    fn read_error(&self, object: &str, source: ObjectError) -> RegistryError {
-        RegistryError::Read { object: object.to_owned(), location: self.location.url.to_string(), source }
-    }
-
-    fn folder(&self) -> ObjectPath {
-        self.location.prefix().join("registry")
-    }
-
-    fn object(&self, version: RegistryVersion) -> ObjectPath {
-        self.folder().join(format!("{:020}.pb", version.0))
-    }
-
-    fn pointer(&self) -> ObjectPath {
-        self.folder().join("LATEST")
+impl VersionInfo {
+    fn of(snapshot: &Snapshot) -> Self {
+        let count = |of: fn(&Project) -> usize| snapshot.projects.values().map(of).sum();
+        Self {
+            version: snapshot.version,
+            created_at: snapshot.created_at,
+            author: snapshot.author.clone(),
+            reason: snapshot.reason.clone(),
+            counts: Counts {
+                projects: snapshot.projects.len(),
+                entities: count(|project| project.entities.len()),
+                sources: count(|project| project.sources.len()),
+                views: count(|project| project.views.len()),
+                services: count(|project| project.services.len()),
+            },
+        }
     }
 }
 
-/// The version that an object's name stands for. Other names, like those of writers that were killed, are none.
-fn version_of(object: &ObjectPath) -> Option<RegistryVersion> {
-    let digits = object.filename()?.strip_suffix(".pb")?;
-    (digits.len() == 20).then(|| digits.parse().ok().map(RegistryVersion)).flatten()
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
 }
 
-/// What [`RegistryStore::history`] says of a version, for people.
-pub fn summary(snapshot: &Snapshot) -> String {
-    let count = |number: usize, noun: &str, nouns: &str| match number {
-        1 => format!("1 {noun}"),
-        number => format!("{number} {nouns}"),
-    };
-    let projects = snapshot.projects.iter().map(|(name, project)| {
-        format!(
-            "{name}: {}, {}, {}, {}",
-            count(project.entities.len(), "entity", "entities"),
-            count(project.sources.len(), "source", "sources"),
-            count(project.views.len(), "feature view", "feature views"),
-            count(project.services.len(), "feature service", "feature services"),
-        )
-    });
-    projects.collect::<Vec<_>>().join("; ")
+fn next(version: RegistryVersion) -> RegistryVersion {
+    RegistryVersion(version.0.saturating_add(1))
+}
+
+/// Twenty digits hold every version, so that the order of the names is that of the versions.
+fn object_name(version: RegistryVersion) -> String {
+    format!("{:020}.pb", version.0)
+}
+
+/// The version that an object's name says; none for other objects.
+fn version_of(name: &str) -> Option<RegistryVersion> {
+    let digits = name.strip_suffix(".pb")?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then_some(())?;
+    digits.parse().ok().filter(is_possible).map(RegistryVersion)
+}
+
+fn is_possible(version: &u64) -> bool {
+    (1..=codec::GREATEST_VERSION).contains(version)
 }
 
 #[cfg(test)]
-mod tests {
-    use object_store::memory::InMemory;
-
-    use super::*;
-
-    fn in_memory() -> Location {
-        Location::over(Arc::new(InMemory::new()), "memory:///r".parse().unwrap())
-    }
-
-    fn next(of: &Snapshot, author: &str) -> Snapshot {
-        Snapshot { version: of.version.next(), author: author.to_owned(), ..of.clone() }
-    }
-
-    async fn wins(location: Location) {
-        let (one, two) = (RegistryStore::at_location(location.clone()), RegistryStore::at_location(location));
-        let base = one.latest().await.unwrap();
-        assert_eq!((base.version, two.latest().await.unwrap().version), (RegistryVersion(0), RegistryVersion(0)));
-        one.write(&next(&base, "one")).await.unwrap();
-        let lost = two.write(&next(&base, "two")).await.unwrap_err();
-        insta::allow_duplicates! {
-            insta::assert_snapshot!(lost, @"planned against registry version 0, which is now 1; plan again");
-        }
-        assert_eq!(two.latest().await.unwrap().author, "one");
-    }
-
-    #[tokio::test]
-    async fn of_two_writers_one_wins_and_the_other_is_told() {
-        wins(in_memory()).await;
-        let folder = tempfile::tempdir().unwrap();
-        wins(Location::open("registry", folder.path()).unwrap()).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn of_many_writers_at_the_same_time_one_wins() {
-        let folder = tempfile::tempdir().unwrap();
-        let location = Location::open("r", folder.path()).unwrap();
-        for round in 0..10 {
-            let writers = (0..8).map(|i| {
-                let store = RegistryStore::at_location(location.clone());
-                tokio::spawn(async move {
-                    let base = store.latest().await.unwrap();
-                    assert_eq!(base.version.0, round);
-                    (store, next(&base, &i.to_string()))
-                })
-            });
-            let ready = futures::future::join_all(writers).await;
-            let writes = ready.into_iter().map(|ready| {
-                let (store, snapshot) = ready.unwrap();
-                tokio::spawn(async move { store.write(&snapshot).await.map(|()| snapshot.author) })
-            });
-            let ended = futures::future::join_all(writes).await;
-            let won: Vec<String> = ended.into_iter().filter_map(|end| end.unwrap().ok()).collect();
-            assert_eq!(won.len(), 1, "round {round}");
-            assert_eq!(RegistryStore::at_location(location.clone()).latest().await.unwrap().author, won[0]);
-        }
-    }
-
-    #[tokio::test]
-    async fn the_names_decide_whatever_the_pointer_says() {
-        let location = in_memory();
-        let store = RegistryStore::at_location(location.clone());
-        for _ in 0..3 {
-            let base = store.latest().await.unwrap();
-            store.write(&next(&base, "a")).await.unwrap();
-        }
-        for pointer in [Some("1"), Some("3"), Some("9"), Some("nonsense"), None] {
-            match pointer {
-                Some(text) => drop(location.objects.put(&store.pointer(), text.to_owned().into()).await.unwrap()),
-                None => location.objects.delete(&store.pointer()).await.unwrap(),
-            }
-            let fresh = RegistryStore::at_location(location.clone());
-            assert_eq!(fresh.latest().await.unwrap().version, RegistryVersion(3), "{pointer:?}");
-        }
-        let history = store.history(2).await.unwrap();
-        assert_eq!(history.iter().map(|s| s.version.0).collect::<Vec<_>>(), [3, 2]);
-    }
-
-    #[tokio::test]
-    async fn a_version_that_does_not_exist_and_one_that_is_broken_are_errors() {
-        let location = in_memory();
-        let store = RegistryStore::at_location(location.clone());
-        insta::assert_snapshot!(
-            store.at(RegistryVersion(4)).await.unwrap_err(),
-            @"the registry has no version 4; nothing has been applied yet"
-        );
-        store.write(&next(&Snapshot::empty(), "a")).await.unwrap();
-        insta::assert_snapshot!(
-            store.at(RegistryVersion(4)).await.unwrap_err(),
-            @"the registry has no version 4; it has version 1"
-        );
-        location.objects.put(&store.object(RegistryVersion(2)), "not a version".into()).await.unwrap();
-        let broken = RegistryStore::at_location(location).latest().await.unwrap_err();
-        insta::assert_snapshot!(
-            broken,
-            @"r/registry/00000000000000000002.pb in the registry at memory:///r/ cannot be understood"
-        );
-    }
-
-    #[tokio::test]
-    async fn what_a_killed_writer_leaves_is_passed_over() {
-        let location = in_memory();
-        let store = RegistryStore::at_location(location.clone());
-        let left = store.folder().join("_commit_1.json.tmp");
-        location.objects.put(&left, "half".into()).await.unwrap();
-        assert_eq!(store.latest().await.unwrap().version, RegistryVersion::EMPTY);
-    }
-}
+mod tests;
