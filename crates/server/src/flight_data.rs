@@ -122,20 +122,19 @@ fn bytes(batch: &RecordBatch) -> usize {
 
 /// The same rows, whose views do not hold on to the buffers of rows that are not there: Arrow IPC sends all of them.
 fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let is_view = |field: &FieldRef| {
-        matches!(
-            field.data_type(),
-            DataType::Utf8View | DataType::BinaryView
-        )
-    };
+    let is_view =
+        |field: &FieldRef| matches!(field.data_type(), DataType::Utf8View | DataType::BinaryView);
     if !batch.schema_ref().fields().iter().any(is_view) {
         return Ok(batch.clone());
     }
-    let columns = batch.columns().iter().map(|column| match column.data_type() {
-        DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
-        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
-        _ => Arc::clone(column),
-    });
+    let columns = batch
+        .columns()
+        .iter()
+        .map(|column| match column.data_type() {
+            DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
+            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+            _ => Arc::clone(column),
+        });
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(batch.schema(), columns.collect(), &rows)
 }

@@ -6,9 +6,7 @@ use std::{
 };
 
 use arrow::{
-    array::{
-        ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array,
-    },
+    array::{ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array},
     datatypes::{DataType, Field, Int32Type, Schema, SchemaRef},
 };
 use async_trait::async_trait;
@@ -409,8 +407,11 @@ impl Operations for Fake {
     ) -> Result<TrainingRows, OpsError> {
         let mood = self.mood();
         if !matches!(mood, Mood::Wait(_)) {
-            self.called(format!("get_historical {request:?} {:?}", entity_rows.schema))
-                .await?;
+            self.called(format!(
+                "get_historical {request:?} {:?}",
+                entity_rows.schema
+            ))
+            .await?;
         }
         let schema = training_schema(&entity_rows.schema);
         let (sender, report) = oneshot::channel();
@@ -518,10 +519,7 @@ impl Operations for Fake {
             ObjectKind::FeatureService => Detail::FeatureService {
                 service: FeatureService {
                     name: name.parse().unwrap(),
-                    features: vec![
-                        "weather".parse().unwrap(),
-                        "delays@3:mean".parse().unwrap(),
-                    ],
+                    features: vec!["weather".parse().unwrap(), "delays@3:mean".parse().unwrap()],
                     about: about(),
                 },
                 columns: vec![ServiceColumn {
