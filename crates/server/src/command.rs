@@ -233,12 +233,12 @@ mod tests {
     #[test]
     fn a_wrong_command_is_told_what_is_wrong() {
         let refusal = |json: &str| request(json).unwrap_err();
-        insta::assert_snapshot!(refusal("delay_model"), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "knowledge": "later"}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "features": ["v"]}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"features": ["v", "v:a:b"]}}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"get_offline": {}}"#), @"");
+        insta::assert_snapshot!(refusal("delay_model"), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: expected value at line 1 column 1"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown field `servise`, expected one of `service`, `features`, `full_names`, `knowledge`, `boundary`, `timestamp_column` at line 1 column 29"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "knowledge": "later"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown variant `later`, expected `event` or `available` at line 1 column 56"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {}}"#), @"give `service` or `features`");
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "features": ["v"]}}"#), @"give `service` or `features`, not both");
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"features": ["v", "v:a:b"]}}"#), @"features[1]: `v:a:b` names no feature: the feature name `a:b` may only have letters, digits and `_`, and must not start with a digit");
+        insta::assert_snapshot!(refusal(r#"{"get_offline": {}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown variant `get_offline`, expected `get_historical` at line 1 column 14"#);
     }
 }

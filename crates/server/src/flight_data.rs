@@ -3,9 +3,11 @@
 //! Why not arrow-flight's own encoder: it drops batches without rows, of which the last message of an answer is one;
 //! it splits a slice by the size of the whole it was cut from; and it declares large lists as lists.
 
+use std::sync::Arc;
+
 use arrow::{
-    array::{Array, RecordBatch},
-    datatypes::{Schema, SchemaRef},
+    array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
+    datatypes::{DataType, FieldRef, Schema, SchemaRef},
     error::ArrowError,
     ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions},
 };
@@ -62,7 +64,7 @@ impl Encoder {
         let parts = bytes(batch).div_ceil(TARGET_BYTES).clamp(1, rows.max(1));
         let rows_per_part = rows.div_ceil(parts).max(1);
         for start in (0..rows.max(1)).step_by(rows_per_part) {
-            let part = batch.slice(start, rows_per_part.min(rows - start));
+            let part = compact(&batch.slice(start, rows_per_part.min(rows - start)))?;
             let (dictionaries, rows) = self.generator.encode(
                 &part,
                 &mut self.dictionaries,
@@ -106,13 +108,36 @@ fn check(schema: &Schema, batch: &RecordBatch) -> Result<(), ArrowError> {
 
 /// About how many bytes the batch's own rows take.
 fn bytes(batch: &RecordBatch) -> usize {
-    let columns = batch.columns().iter();
-    columns
-        .map(|column| {
-            let slice = column.to_data().get_slice_memory_size();
-            slice.unwrap_or_else(|_| column.get_array_memory_size())
-        })
-        .sum()
+    let own = |column: &ArrayRef| {
+        let far_away = match column.data_type() {
+            DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
+            DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
+            _ => 0,
+        };
+        let here = column.to_data().get_slice_memory_size();
+        here.map_or_else(|_| column.get_array_memory_size(), |here| here + far_away)
+    };
+    batch.columns().iter().map(own).sum()
+}
+
+/// The same rows, whose views do not hold on to the buffers of rows that are not there: Arrow IPC sends all of them.
+fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let is_view = |field: &FieldRef| {
+        matches!(
+            field.data_type(),
+            DataType::Utf8View | DataType::BinaryView
+        )
+    };
+    if !batch.schema_ref().fields().iter().any(is_view) {
+        return Ok(batch.clone());
+    }
+    let columns = batch.columns().iter().map(|column| match column.data_type() {
+        DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
+        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+        _ => Arc::clone(column),
+    });
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns.collect(), &rows)
 }
 
 /// Decodes messages. Those that have only metadata are left out: some clients send their descriptor so.

@@ -101,8 +101,7 @@ fn entity_batches(decoder: FlightDataDecoder) -> BatchStream {
 
 fn unreadable_rows(error: FlightError) -> OpsError {
     let problem = match error {
-        // Said by this service, so it has its own fault and words.
-        FlightError::Tonic(status) => return status::to_error(&status, "the caller"),
+        FlightError::Tonic(status) => return status::broken_off(&status),
         FlightError::Arrow(error) => error.to_string(),
         FlightError::ProtocolError(problem)
         | FlightError::DecodeError(problem)
@@ -111,7 +110,10 @@ fn unreadable_rows(error: FlightError) -> OpsError {
     };
     OpsError::new(
         Fault::Request,
-        format!("the entity rows cannot be read as a Flight stream: {problem}"),
+        format!(
+            "the entity rows cannot be read as a Flight stream: {}",
+            problem.trim_end()
+        ),
     )
 }
 

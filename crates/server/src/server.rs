@@ -196,7 +196,7 @@ impl Server {
     }
 }
 
-fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig) -> Routes {
+pub(crate) fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig) -> Routes {
     let limit = config.max_message_bytes;
     let ops = || Arc::clone(ops);
     let online = OnlineHandlers {

@@ -109,7 +109,8 @@ pub(crate) fn too_busy(limit: usize) -> Status {
         Code::ResourceExhausted,
         Fault::Store,
         &format!(
-            "the service answers {limit} calls at once and is busy with as many; try again later, or raise its limit"
+            "the service is busy with {limit} calls, which is as many as it takes at once; \
+             try again later, or raise its limit"
         ),
     )
 }
@@ -187,9 +188,7 @@ pub(crate) fn to_error(status: &Status, url: &str) -> OpsError {
         ),
         Code::Unimplemented => (
             Fault::Request,
-            format!(
-                "what answers at {url} is no Vintner service, or one of another version: {message}"
-            ),
+            format!("what answers at {url} is no Vintner service, or one of another version"),
         ),
         Code::NotFound => (Fault::NotFound, format!("the service at {url}: {message}")),
         Code::Aborted => (Fault::Stale, format!("the service at {url}: {message}")),
@@ -207,6 +206,12 @@ pub(crate) fn to_error(status: &Status, url: &str) -> OpsError {
         message,
         source: None,
     }
+}
+
+/// The error of a stream of the caller's that broke off, or that this service itself refused to read on.
+pub(crate) fn broken_off(status: &Status) -> OpsError {
+    let fault = fault_in(status.metadata()).unwrap_or(Fault::Request);
+    OpsError::new(fault, status.message())
 }
 
 /// Nothing answers at `url`.

@@ -3,7 +3,7 @@
 use vintner_core::{FeatureType, RegistryVersion, ScalarType, Timestamp, Value};
 use vintner_online::Status;
 use vintner_ops::api::{EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse};
-use vintner_proto::{convert::{ConvertError, each}, v1};
+use vintner_proto::{convert::{ConvertError, ConvertProblem, each}, v1};
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
 use super::{
@@ -203,11 +203,7 @@ fn feature_column(
 ) -> Result<OnlineColumn, ConvertError> {
     let values = column.values.ok_or_else(|| missing("values"))?;
     let (feature_type, values) = values::decode(values).map_err(|error| error.within("values"))?;
-    let statuses: Vec<Status> = column
-        .statuses
-        .into_iter()
-        .map(from_status)
-        .collect::<Result<_, _>>()?;
+    let statuses: Vec<Status> = each(column.statuses, "statuses", from_status)?;
     let event_timestamps = shared
         .get(column.event_timestamps as usize)
         .ok_or_else(|| wrong("there are no such event timestamps").within("event_timestamps"))?
@@ -239,12 +235,16 @@ fn to_status(status: Status) -> v1::FeatureStatus {
 }
 
 fn from_status(number: i32) -> Result<Status, ConvertError> {
-    Ok(match chosen("statuses", number)? {
-        None | Some(v1::FeatureStatus::Unspecified) => return Err(missing("statuses")),
-        Some(v1::FeatureStatus::Present) => Status::Present,
-        Some(v1::FeatureStatus::NullValue) => Status::NullValue,
-        Some(v1::FeatureStatus::NotFound) => Status::NotFound,
-        Some(v1::FeatureStatus::OutsideMaxAge) => Status::OutsideMaxAge,
+    Ok(match v1::FeatureStatus::try_from(number) {
+        Ok(v1::FeatureStatus::Present) => Status::Present,
+        Ok(v1::FeatureStatus::NullValue) => Status::NullValue,
+        Ok(v1::FeatureStatus::NotFound) => Status::NotFound,
+        Ok(v1::FeatureStatus::OutsideMaxAge) => Status::OutsideMaxAge,
+        Ok(v1::FeatureStatus::Unspecified) => return Err(ConvertProblem::Missing.into()),
+        Err(_) => {
+            let what = "feature status";
+            return Err(ConvertProblem::Enum { what, number }.into());
+        }
     })
 }
 
@@ -259,7 +259,7 @@ fn times_message(times: Vec<Option<Timestamp>>) -> Result<v1::EventTimestamps, C
 }
 
 fn times_of(message: v1::EventTimestamps) -> Result<Vec<Option<Timestamp>>, ConvertError> {
-    let mask = null_mask(message.micros.len(), &message.none)?;
+    let mask = null_mask("none", message.micros.len(), &message.none)?;
     let rows = message.micros.into_iter().zip(mask);
     Ok(rows
         .map(|(micros, none)| (!none).then(|| Timestamp::from_micros(micros)))

@@ -239,17 +239,17 @@ impl Travels for Detail {
         use v1::show_response::Object;
         let object = match self {
             Self::Entity { entity, used_by } => Object::Entity(v1::EntityDetail {
-                entity: Some(codec::entity_message(&entity)),
+                entity: Some((&entity).into()),
                 used_by: texts(&used_by),
             }),
             Self::Source { source, used_by } => Object::Source(v1::SourceDetail {
-                source: Some(codec::source_message(&source)),
+                source: Some((&source).into()),
                 used_by: texts(&used_by),
             }),
             Self::FeatureView(view) => Object::FeatureView(view.into_message()?),
             Self::FeatureService { service, columns } => {
                 Object::FeatureService(v1::ServiceDetail {
-                    service: Some(codec::service_message(&service)),
+                    service: Some((&service).into()),
                     columns: to_each(columns)?,
                 })
             }
@@ -263,31 +263,22 @@ impl Travels for Detail {
         use v1::show_response::Object;
         Ok(match message.object.ok_or_else(|| missing("object"))? {
             Object::Entity(detail) => Self::Entity {
-                entity: model("entity", detail.entity, codec::entity)?,
+                entity: convert::required(detail.entity, "entity")?,
                 used_by: parse_each("used_by", &detail.used_by)?,
             },
             Object::Source(detail) => Self::Source {
-                source: model("source", detail.source, codec::source)?,
+                source: convert::required(detail.source, "source")?,
                 used_by: parse_each("used_by", &detail.used_by)?,
             },
             Object::FeatureView(detail) => {
                 Self::FeatureView(Box::new(ViewDetail::from_message(detail)?))
             }
             Object::FeatureService(detail) => Self::FeatureService {
-                service: model("service", detail.service, codec::service)?,
+                service: convert::required(detail.service, "service")?,
                 columns: from_each("columns", detail.columns)?,
             },
         })
     }
-}
-
-/// An object of the registry's model, which must be there.
-fn model<M, T>(
-    field: &str,
-    message: Option<M>,
-    convert: impl Fn(M) -> Result<T, ConvertError>,
-) -> Result<T, ConvertError> {
-    convert(message.ok_or_else(|| missing(field))?).map_err(|error| error.within(field))
 }
 
 impl Travels for ViewDetail {
@@ -296,7 +287,7 @@ impl Travels for ViewDetail {
     fn into_message(self) -> Result<Self::Message, ConvertError> {
         Ok(v1::ViewDetail {
             name: self.revision.id.name.to_string(),
-            revision: Some(codec::revision_message(&self.revision)),
+            revision: Some((&self.revision).into()),
             versions: to_each(self.versions)?,
             used_by: self.used_by,
             delta_version: self.delta_version,
@@ -308,10 +299,10 @@ impl Travels for ViewDetail {
 
     fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
         let name = parse("name", &message.name)?;
+        let revision = message.revision.ok_or_else(|| missing("revision"))?;
         Ok(Self {
-            revision: model("revision", message.revision, |revision| {
-                codec::revision(&name, revision)
-            })?,
+            revision: codec::revision(&name, revision)
+                .map_err(|error| error.within("revision"))?,
             versions: from_each("versions", message.versions)?,
             used_by: message.used_by,
             delta_version: message.delta_version,

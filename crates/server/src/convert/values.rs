@@ -30,7 +30,7 @@ pub(super) fn encode(
 /// [`ConvertError`] when no array is set, or the lengths and nulls do not fit each other.
 pub(super) fn decode(message: v1::Values) -> Result<(FeatureType, Vec<Option<Value>>), ConvertError> {
     match message.column.ok_or_else(no_array)? {
-        Column::Lists(lists) => decode_lists(lists, &message.nulls),
+        Column::Lists(lists) => decode_lists(*lists, &message.nulls),
         scalars => {
             let (scalar, values) = decode_scalars(scalars, &message.nulls)?;
             Ok((FeatureType::Scalar(scalar), values))
@@ -65,18 +65,20 @@ pub(super) fn null_rows<T>(values: &[Option<T>]) -> Result<Vec<u32>, ConvertErro
 ///
 /// # Errors
 /// [`ConvertError`] when the indexes do not ascend or leave the column.
-pub(super) fn null_mask(rows: usize, nulls: &[u32]) -> Result<Vec<bool>, ConvertError> {
+pub(super) fn null_mask(
+    field: &str,
+    rows: usize,
+    nulls: &[u32],
+) -> Result<Vec<bool>, ConvertError> {
     let mut mask = vec![false; rows];
     let mut next = 0;
     for &row in nulls {
         let row = row as usize;
         if row < next {
-            return Err(wrong("`nulls` does not ascend"));
+            return Err(wrong("does not ascend").within(field));
         }
         *mask.get_mut(row).ok_or_else(|| {
-            wrong(format!(
-                "`nulls` names the row {row} of a column with {rows} rows"
-            ))
+            wrong(format!("names the row {row}, but there are {rows} rows")).within(field)
         })? = true;
         next = row + 1;
     }
@@ -147,10 +149,10 @@ fn encode_lists(element: ScalarType, values: Vec<Option<Value>>) -> Result<v1::V
         }
     }
     Ok(v1::Values {
-        column: Some(Column::Lists(v1::Lists {
+        column: Some(Column::Lists(Box::new(v1::Lists {
             lengths,
             elements: Some(Box::new(encode_scalars(element, elements)?)),
-        })),
+        }))),
         nulls,
     })
 }
@@ -164,7 +166,7 @@ fn decode_scalars(
         nulls: &[u32],
         make: impl Fn(T) -> Value,
     ) -> Result<Vec<Option<Value>>, ConvertError> {
-        let mask = null_mask(values.len(), nulls)?;
+        let mask = null_mask("nulls", values.len(), nulls)?;
         let cells = values.into_iter().zip(mask);
         Ok(cells
             .map(|(value, null)| (!null).then(|| make(value)))
@@ -201,7 +203,7 @@ fn decode_lists(
         .ok_or_else(|| missing("elements"))?;
     let column = elements.column.ok_or_else(no_array)?;
     let (element, items) = decode_scalars(column, &elements.nulls)?;
-    let mask = null_mask(lists.lengths.len(), nulls)?;
+    let mask = null_mask("nulls", lists.lengths.len(), nulls)?;
     let counted: u64 = lists.lengths.iter().map(|&length| u64::from(length)).sum();
     if counted != items.len() as u64 {
         return Err(wrong(format!(

@@ -7,7 +7,7 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array,
+        ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array,
     },
     datatypes::{DataType, Field, Int32Type, Schema, SchemaRef},
 };
