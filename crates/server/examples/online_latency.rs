@@ -103,7 +103,11 @@ fn report(
         let micros = times.value_at_quantile(quantile) as f64 / 1000.0;
         writeln!(out, "{name:<13} {micros:>10.0} us")?;
     }
-    writeln!(out, "max           {:>10.0} us", times.max() as f64 / 1000.0)
+    writeln!(
+        out,
+        "max           {:>10.0} us",
+        times.max() as f64 / 1000.0
+    )
 }
 
 impl Options {
@@ -121,14 +125,17 @@ impl Options {
                     continue;
                 }
             };
-            let given = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
+            let given = arguments
+                .next()
+                .ok_or_else(|| format!("{argument} needs a number"))?;
             *number = given.parse::<usize>()?.max(1);
         }
         let mut plain = plain.into_iter();
         let (Some(url), Some(service)) = (plain.next(), plain.next()) else {
             return Err("give URL SERVICE ENTITY...".into());
         };
-        let entities: Vec<Vec<(String, String)>> = plain.map(|text| entity(&text)).collect::<Result<_, _>>()?;
+        let entities: Vec<Vec<(String, String)>> =
+            plain.map(|text| entity(&text)).collect::<Result<_, _>>()?;
         if entities.is_empty() {
             return Err("give at least one ENTITY, like origin=JFK,carrier=UA".into());
         }

@@ -128,7 +128,9 @@ fn endpoint(url: &str) -> Result<Endpoint, OpsError> {
     let refused = |problem: &dyn std::fmt::Display| {
         OpsError::new(
             Fault::Request,
-            format!("`{url}` is not the address of a service; write it like http://127.0.0.1:7600 ({problem})"),
+            format!(
+                "`{url}` is not the address of a service; write it like http://127.0.0.1:7600 ({problem})"
+            ),
         )
     };
     let whole = match url.contains("://") {
@@ -138,7 +140,11 @@ fn endpoint(url: &str) -> Result<Endpoint, OpsError> {
     let endpoint = Endpoint::from_shared(whole).map_err(|error| refused(&error))?;
     match endpoint.uri().scheme_str() {
         Some("http") => {}
-        Some(other) => return Err(refused(&format_args!("it starts with `{other}`, not `http`"))),
+        Some(other) => {
+            return Err(refused(&format_args!(
+                "it starts with `{other}`, not `http`"
+            )));
+        }
         None => return Err(refused(&"it has no host")),
     }
     Ok(endpoint

@@ -215,7 +215,10 @@ mod tests {
     #[test]
     fn a_command_is_read_as_it_is_written() {
         let full = HistoricalRequest {
-            features: FeatureRequest::Features(vec!["a".parse().unwrap(), "b@2:f".parse().unwrap()]),
+            features: FeatureRequest::Features(vec![
+                "a".parse().unwrap(),
+                "b@2:f".parse().unwrap(),
+            ]),
             names: NameStyle::Full,
             knowledge: Knowledge::Available,
             boundary: Boundary::Before,

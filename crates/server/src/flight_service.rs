@@ -51,8 +51,8 @@ impl FlightHandlers {
         mut messages: Streaming<FlightData>,
     ) -> Result<Messages<FlightData>, Status> {
         let first = messages.message().await?.unwrap_or_default();
-        let Command::GetHistorical(command) =
-            command(first.flight_descriptor.as_ref()).map_err(|error| status::from_error(&error))?;
+        let Command::GetHistorical(command) = command(first.flight_descriptor.as_ref())
+            .map_err(|error| status::from_error(&error))?;
         let request =
             HistoricalRequest::try_from(command).map_err(|error| status::unreadable(&error))?;
         let max_message_bytes = self.max_message_bytes;
@@ -159,9 +159,8 @@ impl Answer {
         &mut self,
         report: Option<vintner_ops::api::HistoricalReport>,
     ) -> Result<Vec<FlightData>, OpsError> {
-        let report = report.ok_or_else(|| {
-            OpsError::new(Fault::Internal, "the join ended without its report")
-        })?;
+        let report = report
+            .ok_or_else(|| OpsError::new(Fault::Internal, "the join ended without its report"))?;
         let report = Report::from(&report);
         self.encoder
             .encode_last(json(&Closing { report }))

@@ -88,7 +88,9 @@ pub(crate) fn too_late(allowed: Duration) -> Status {
     with_fault(
         Code::DeadlineExceeded,
         Fault::Store,
-        &format!("the deadline of {allowed:?} that the call came with has passed; the work was stopped"),
+        &format!(
+            "the deadline of {allowed:?} that the call came with has passed; the work was stopped"
+        ),
     )
 }
 

@@ -41,7 +41,12 @@ impl StepSender {
     pub(crate) fn send(&self, event: MaterializeEvent) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let full = queue.waiting.len() >= BOUND;
-        match queue.waiting.iter_mut().rev().find(|old| replaces(&event, old)) {
+        match queue
+            .waiting
+            .iter_mut()
+            .rev()
+            .find(|old| replaces(&event, old))
+        {
             Some(older) if full => *older = event,
             _ => queue.waiting.push_back(event),
         }

@@ -33,7 +33,10 @@ pub(super) async fn get(
 ) -> Result<TrainingRows, OpsError> {
     let command = Command::GetHistorical(GetHistorical::from(request));
     let command = serde_json::to_vec(&command).map_err(|error| {
-        OpsError::new(Fault::Internal, format!("the command cannot be sent: {error}"))
+        OpsError::new(
+            Fault::Internal,
+            format!("the command cannot be sent: {error}"),
+        )
     })?;
     let (messages, mut failure) = upload(command, entity_rows);
     let mut flight = FlightServiceClient::new(client.channel.clone())

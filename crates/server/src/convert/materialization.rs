@@ -3,9 +3,7 @@
 use vintner_ops::api::{MaterializeEvent, MaterializeRequest, Phase, Run, Scope, ViewRun};
 use vintner_proto::{convert::ConvertError, v1};
 
-use super::{
-    Travels, chosen, from_each, instant, missing, parse_each, required, texts, to_each,
-};
+use super::{Travels, chosen, from_each, instant, missing, parse_each, required, texts, to_each};
 
 impl Travels for MaterializeRequest {
     type Message = v1::MaterializeRequest;
@@ -32,7 +30,8 @@ impl Travels for MaterializeRequest {
                 .window
                 .map(|window| (instant(window.start), instant(window.end))),
             scope: match chosen("scope", message.scope)? {
-                None | Some(v1::MaterializeScope::Unspecified | v1::MaterializeScope::Incremental) => {
+                None
+                | Some(v1::MaterializeScope::Unspecified | v1::MaterializeScope::Incremental) => {
                     Scope::Incremental
                 }
                 Some(v1::MaterializeScope::FullRefresh) => Scope::FullRefresh,
@@ -141,28 +140,26 @@ impl Travels for Step {
 
     fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
         use v1::materialize_response::Event;
-        Ok(
-            match message.event.ok_or_else(|| missing("event"))? {
-                Event::Started(started) => Self::Event(MaterializeEvent::Started {
-                    view: required("view", started.view)?,
-                    plan: started.plan,
-                }),
-                Event::Progress(progress) => Self::Event(MaterializeEvent::Progress {
-                    view: required("view", progress.view)?,
-                    phase: match chosen("phase", progress.phase)? {
-                        None | Some(v1::MaterializePhase::Unspecified) => {
-                            return Err(missing("phase"));
-                        }
-                        Some(v1::MaterializePhase::Offline) => Phase::Offline,
-                        Some(v1::MaterializePhase::Online) => Phase::Online,
-                    },
-                    rows: progress.rows,
-                }),
-                Event::Finished(run) => {
-                    Self::Event(MaterializeEvent::Finished(ViewRun::from_message(run)?))
-                }
-                Event::Done(done) => Self::Done(from_each("runs", done.runs)?),
-            },
-        )
+        Ok(match message.event.ok_or_else(|| missing("event"))? {
+            Event::Started(started) => Self::Event(MaterializeEvent::Started {
+                view: required("view", started.view)?,
+                plan: started.plan,
+            }),
+            Event::Progress(progress) => Self::Event(MaterializeEvent::Progress {
+                view: required("view", progress.view)?,
+                phase: match chosen("phase", progress.phase)? {
+                    None | Some(v1::MaterializePhase::Unspecified) => {
+                        return Err(missing("phase"));
+                    }
+                    Some(v1::MaterializePhase::Offline) => Phase::Offline,
+                    Some(v1::MaterializePhase::Online) => Phase::Online,
+                },
+                rows: progress.rows,
+            }),
+            Event::Finished(run) => {
+                Self::Event(MaterializeEvent::Finished(ViewRun::from_message(run)?))
+            }
+            Event::Done(done) => Self::Done(from_each("runs", done.runs)?),
+        })
     }
 }

@@ -3,7 +3,10 @@
 use vintner_core::{FeatureType, RegistryVersion, ScalarType, Timestamp, Value};
 use vintner_online::Status;
 use vintner_ops::api::{EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse};
-use vintner_proto::{convert::{ConvertError, ConvertProblem, each}, v1};
+use vintner_proto::{
+    convert::{ConvertError, ConvertProblem, each},
+    v1,
+};
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
 use super::{

@@ -13,8 +13,8 @@ use vintner_registry::codec;
 use vintner_repo::RepoFile;
 
 use super::{
-    Travels, chosen, from_each, instant, missing, optional, parse, parse_each, texts,
-    to_each, wrong,
+    Travels, chosen, from_each, instant, missing, optional, parse, parse_each, texts, to_each,
+    wrong,
 };
 
 impl Travels for RepoFile {
@@ -115,8 +115,8 @@ impl Travels for CheckReport {
 
     fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
         let objects = each(message.objects, "objects", |object| {
-            let count = usize::try_from(object.count)
-                .map_err(|_| wrong("is too many").within("count"))?;
+            let count =
+                usize::try_from(object.count).map_err(|_| wrong("is too many").within("count"))?;
             Ok((ObjectKind::from_message(object.kind)?, count))
         })?;
         Ok(Self {
@@ -301,8 +301,7 @@ impl Travels for ViewDetail {
         let name = parse("name", &message.name)?;
         let revision = message.revision.ok_or_else(|| missing("revision"))?;
         Ok(Self {
-            revision: codec::revision(&name, revision)
-                .map_err(|error| error.within("revision"))?,
+            revision: codec::revision(&name, revision).map_err(|error| error.within("revision"))?,
             versions: from_each("versions", message.versions)?,
             used_by: message.used_by,
             delta_version: message.delta_version,

@@ -44,12 +44,14 @@ fn cell(feature_type: FeatureType) -> BoxedStrategy<Option<Value>> {
 }
 
 fn any_type() -> impl Strategy<Value = FeatureType> {
-    (proptest::sample::select(&ScalarType::ALL[..]), any::<bool>()).prop_map(|(scalar, list)| {
-        match list {
+    (
+        proptest::sample::select(&ScalarType::ALL[..]),
+        any::<bool>(),
+    )
+        .prop_map(|(scalar, list)| match list {
             true => FeatureType::List(scalar),
             false => FeatureType::Scalar(scalar),
-        }
-    })
+        })
 }
 
 fn cells(feature_type: FeatureType, rows: usize) -> impl Strategy<Value = Vec<Option<Value>>> {
@@ -165,8 +167,15 @@ fn features_with_the_same_event_timestamps_share_them() {
         registry_version: RegistryVersion(1),
     };
     let message = response.into_message().unwrap();
-    let which: Vec<_> = message.features.iter().map(|f| f.event_timestamps).collect();
-    assert_eq!((which, message.event_timestamps.len()), (vec![0, 0, 1, 0], 2));
+    let which: Vec<_> = message
+        .features
+        .iter()
+        .map(|f| f.event_timestamps)
+        .collect();
+    assert_eq!(
+        (which, message.event_timestamps.len()),
+        (vec![0, 0, 1, 0], 2)
+    );
 }
 
 #[test]
@@ -195,7 +204,10 @@ fn columns_that_contradict_themselves_are_refused() {
         column(lists(vec![1, 2], elements(4)), &[]),
         column(lists(vec![u32::MAX, u32::MAX], elements(0)), &[]),
         column(lists(vec![1, 1], elements(2)), &[1]),
-        column(lists(vec![1], Some(column(lists(vec![0], elements(0)), &[]))), &[]),
+        column(
+            lists(vec![1], Some(column(lists(vec![0], elements(0)), &[]))),
+            &[],
+        ),
     ] {
         refusals.push_str(&format!("{}\n", values::decode(message).unwrap_err()));
     }

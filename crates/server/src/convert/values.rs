@@ -28,7 +28,9 @@ pub(super) fn encode(
 ///
 /// # Errors
 /// [`ConvertError`] when no array is set, or the lengths and nulls do not fit each other.
-pub(super) fn decode(message: v1::Values) -> Result<(FeatureType, Vec<Option<Value>>), ConvertError> {
+pub(super) fn decode(
+    message: v1::Values,
+) -> Result<(FeatureType, Vec<Option<Value>>), ConvertError> {
     match message.column.ok_or_else(no_array)? {
         Column::Lists(lists) => decode_lists(*lists, &message.nulls),
         scalars => {
@@ -134,7 +136,10 @@ fn encode_scalars(
     })
 }
 
-fn encode_lists(element: ScalarType, values: Vec<Option<Value>>) -> Result<v1::Values, ConvertError> {
+fn encode_lists(
+    element: ScalarType,
+    values: Vec<Option<Value>>,
+) -> Result<v1::Values, ConvertError> {
     let nulls = null_rows(&values)?;
     let mut lengths = Vec::with_capacity(values.len());
     let mut elements = Vec::new();
@@ -198,9 +203,7 @@ fn decode_lists(
     lists: v1::Lists,
     nulls: &[u32],
 ) -> Result<(FeatureType, Vec<Option<Value>>), ConvertError> {
-    let elements = lists
-        .elements
-        .ok_or_else(|| missing("elements"))?;
+    let elements = lists.elements.ok_or_else(|| missing("elements"))?;
     let column = elements.column.ok_or_else(no_array)?;
     let (element, items) = decode_scalars(column, &elements.nulls)?;
     let mask = null_mask("nulls", lists.lengths.len(), nulls)?;

@@ -37,7 +37,10 @@ async fn every_fault_has_its_code_and_comes_back_with_its_message() {
     ] {
         for cause in [None, Some("column `é` is missing")] {
             fake.set(Mood::Fail(fault, MESSAGE, cause));
-            let status = raw.history(v1::HistoryRequest::default()).await.unwrap_err();
+            let status = raw
+                .history(v1::HistoryRequest::default())
+                .await
+                .unwrap_err();
             assert_eq!((status.code(), status.message()), (code, MESSAGE));
             assert_eq!(status.metadata().get(FAULT_KEY).unwrap(), word);
 
@@ -57,8 +60,16 @@ async fn every_fault_has_its_code_and_comes_back_with_its_message() {
 async fn a_message_too_long_for_the_trailers_is_cut() {
     let fake = Fake::new();
     let (service, client) = service(&fake).await;
-    for (long, kept) in [("a".repeat(4096), 4096), ("a".repeat(4097), 4086), ("é".repeat(5000), 681)] {
-        fake.set(Mood::Fail(Fault::Data, String::leak(long.clone()), Some(String::leak(long.clone()))));
+    for (long, kept) in [
+        ("a".repeat(4096), 4096),
+        ("a".repeat(4097), 4086),
+        ("é".repeat(5000), 681),
+    ] {
+        fake.set(Mood::Fail(
+            Fault::Data,
+            String::leak(long.clone()),
+            Some(String::leak(long.clone())),
+        ));
         let message = failure(&client).await.message;
         let whole = message.strip_suffix(" ... (cut)").unwrap_or(&message);
         assert!(long.starts_with(whole));
@@ -146,7 +157,13 @@ async fn a_client_whose_service_has_gone_says_so() {
 #[tokio::test]
 async fn what_is_no_url_is_refused() {
     let mut refusals = String::new();
-    for url in ["", "http://", "https://127.0.0.1:7600", "redis://127.0.0.1", "a b"] {
+    for url in [
+        "",
+        "http://",
+        "https://127.0.0.1:7600",
+        "redis://127.0.0.1",
+        "a b",
+    ] {
         let error = Client::connect(url).await.unwrap_err();
         assert_eq!(error.fault, Fault::Request, "{url}");
         refusals.push_str(&format!("{}\n", error.message));
@@ -174,7 +191,9 @@ async fn what_is_no_vintner_service_is_told_apart() {
         address
     };
     let client = Client::connect(&address.to_string()).await.unwrap();
-    let error = client.rollback(RegistryVersion(1), RegistryVersion(2), "ann").await;
+    let error = client
+        .rollback(RegistryVersion(1), RegistryVersion(2), "ann")
+        .await;
     let error = error.unwrap_err();
     assert_eq!(error.fault, Fault::Request);
     let message = error.message.replace(&address.to_string(), "ADDRESS");

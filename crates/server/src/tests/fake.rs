@@ -6,9 +6,7 @@ use std::{
 };
 
 use arrow::{
-    array::{
-        ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array,
-    },
+    array::{ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, UInt64Array},
     datatypes::{DataType, Field, Int32Type, Schema, SchemaRef},
 };
 use async_trait::async_trait;
@@ -320,12 +318,13 @@ fn training_batch(schema: &SchemaRef, batch: &RecordBatch, from: u64) -> RecordB
         .collect();
     let gusts = lists
         .iter()
-        .enumerate()
-        .map(|(at, list)| (at % 5 != 0).then_some(list));
-    let carriers = StringArray::from(vec![format!("carrier of {from}"), "UA".to_owned()]);
+        .zip(rows.clone())
+        .map(|(list, row)| (row % 5 != 0).then_some(list));
+    // The same carrier for a row, whichever batch it comes in; the dictionaries differ.
+    let carriers = StringArray::from(vec!["UA", "é", "UA"][(from % 2) as usize..].to_vec());
     let carrier_keys = rows
         .clone()
-        .map(|row| (row % 3 != 0).then_some((row % 2) as i32))
+        .map(|row| (row % 3 != 0).then_some(((row + from) % 2) as i32))
         .collect();
     let added: [ArrayRef; 4] = [
         Arc::new(rows.collect::<UInt64Array>()),
@@ -409,8 +408,11 @@ impl Operations for Fake {
     ) -> Result<TrainingRows, OpsError> {
         let mood = self.mood();
         if !matches!(mood, Mood::Wait(_)) {
-            self.called(format!("get_historical {request:?} {:?}", entity_rows.schema))
-                .await?;
+            self.called(format!(
+                "get_historical {request:?} {:?}",
+                entity_rows.schema
+            ))
+            .await?;
         }
         let schema = training_schema(&entity_rows.schema);
         let (sender, report) = oneshot::channel();
@@ -518,10 +520,7 @@ impl Operations for Fake {
             ObjectKind::FeatureService => Detail::FeatureService {
                 service: FeatureService {
                     name: name.parse().unwrap(),
-                    features: vec![
-                        "weather".parse().unwrap(),
-                        "delays@3:mean".parse().unwrap(),
-                    ],
+                    features: vec!["weather".parse().unwrap(), "delays@3:mean".parse().unwrap()],
                     about: about(),
                 },
                 columns: vec![ServiceColumn {

@@ -48,7 +48,10 @@ fn entity_batch(from: i64, rows: i64) -> RecordBatch {
         .clone()
         .map(|i| (i % 7 != 0).then_some((i % 2) as i32))
         .collect();
-    let at: TimestampMicrosecondArray = numbers.clone().map(|i| (i % 5 != 0).then_some(-i)).collect();
+    let at: TimestampMicrosecondArray = numbers
+        .clone()
+        .map(|i| (i % 5 != 0).then_some(-i))
+        .collect();
     let view: StringViewArray = numbers
         .clone()
         .map(|i| Some(format!("a text of more than twelve bytes {i}")))
@@ -66,7 +69,9 @@ fn entity_batch(from: i64, rows: i64) -> RecordBatch {
         ("note", Arc::new(view)),
         (
             "large",
-            Arc::new(LargeListArray::from_iter_primitive::<Int64Type, _, _>(lists)),
+            Arc::new(LargeListArray::from_iter_primitive::<Int64Type, _, _>(
+                lists,
+            )),
         ),
     ];
     let fields: Vec<_> = columns
@@ -104,9 +109,16 @@ async fn training_rows_come_back_as_they_were_joined() {
         vec![],
         vec![entity_batch(0, 0)],
         vec![entity_batch(0, 1)],
-        vec![entity_batch(0, 3), entity_batch(3, 0), entity_batch(3, 1000)],
+        vec![
+            entity_batch(0, 3),
+            entity_batch(3, 0),
+            entity_batch(3, 1000),
+        ],
         // Slices have only a part of their buffers.
-        vec![entity_batch(0, 100).slice(90, 10), entity_batch(100, 100).slice(0, 1)],
+        vec![
+            entity_batch(0, 100).slice(90, 10),
+            entity_batch(100, 100).slice(0, 1),
+        ],
     ] {
         let direct = join(fake.as_ref(), rows(batches.clone())).await.unwrap();
         let asked = fake.calls();
@@ -162,12 +174,18 @@ async fn a_descriptor_may_come_before_the_schema() {
     let command = r#"{"get_historical": {"service": "delay_model"}}"#;
     let descriptor = FlightData::new().with_descriptor(FlightDescriptor::new_cmd(command));
     let rows: Vec<FlightData> = FlightDataEncoderBuilder::new()
-        .build(stream::iter([Ok(entity_batch(0, 2).project(&[0]).unwrap())]))
+        .build(stream::iter([Ok(entity_batch(0, 2)
+            .project(&[0])
+            .unwrap())]))
         .try_collect()
         .await
         .unwrap();
     let messages = [descriptor].into_iter().chain(rows);
-    let answer = raw.do_exchange(stream::iter(messages)).await.unwrap().into_inner();
+    let answer = raw
+        .do_exchange(stream::iter(messages))
+        .await
+        .unwrap()
+        .into_inner();
     let answer: Vec<_> = answer.try_collect().await.unwrap();
     assert!(answer.len() >= 3);
     service.stop().await;
@@ -177,12 +195,15 @@ async fn a_descriptor_may_come_before_the_schema() {
 async fn an_exchange_that_does_not_follow_the_steps_is_told_so() {
     let (service, _) = service(&Fake::new()).await;
     let mut raw = FlightServiceClient::new(service.channel().await);
-    let command = |json: &str| FlightData::new().with_descriptor(FlightDescriptor::new_cmd(json.to_owned()));
+    let command =
+        |json: &str| FlightData::new().with_descriptor(FlightDescriptor::new_cmd(json.to_owned()));
     let good = || command(r#"{"get_historical": {"service": "s"}}"#);
     let path = FlightDescriptor::new_path(vec!["delay_model".to_owned()]);
     let garbage = FlightData::new().with_data_header(vec![1, 2, 3]);
     let batch_only: Vec<FlightData> = FlightDataEncoderBuilder::new()
-        .build(stream::iter([Ok(entity_batch(0, 2).project(&[0]).unwrap())]))
+        .build(stream::iter([Ok(entity_batch(0, 2)
+            .project(&[0])
+            .unwrap())]))
         .try_collect()
         .await
         .unwrap();
@@ -209,7 +230,10 @@ async fn an_exchange_that_does_not_follow_the_steps_is_told_so() {
     the entity rows cannot be read as a Flight stream: Error decoding root message: Range [0, 4) is out of bounds.
     the entity rows cannot be read as a Flight stream: Received RecordBatch prior to Schema
     "#);
-    let status = raw.do_get(arrow_flight::Ticket::new("x")).await.unwrap_err();
+    let status = raw
+        .do_get(arrow_flight::Ticket::new("x"))
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     insta::assert_snapshot!(status.message(), @"of Arrow Flight, Vintner answers DoExchange only: send entity rows, receive training rows");
     service.stop().await;
@@ -219,8 +243,13 @@ async fn an_exchange_that_does_not_follow_the_steps_is_told_so() {
 async fn an_error_before_the_rows_keeps_its_fault() {
     let fake = Fake::in_mood(Mood::Fail(Fault::Data, "there is no column `origin`", None));
     let (service, client) = service(&fake).await;
-    let error = soon(join(&client, rows(vec![entity_batch(0, 3)]))).await.unwrap_err();
-    assert_eq!((error.fault, error.message.as_str()), (Fault::Data, "there is no column `origin`"));
+    let error = soon(join(&client, rows(vec![entity_batch(0, 3)])))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.fault, error.message.as_str()),
+        (Fault::Data, "there is no column `origin`")
+    );
     service.stop().await;
 }
 
@@ -264,7 +293,9 @@ async fn a_record_batch_that_is_too_large_is_told_the_limit() {
     };
     let service = super::Service::start(Fake::new() as Arc<dyn Operations>, config).await;
     let client = service.client().await;
-    let error = soon(join(&client, rows(vec![entity_batch(0, 1000)]))).await.unwrap_err();
+    let error = soon(join(&client, rows(vec![entity_batch(0, 1000)])))
+        .await
+        .unwrap_err();
     assert_eq!(error.fault, Fault::Request);
     insta::assert_snapshot!(error.message, @"a message of the request is larger than 20000 bytes, which is the service's limit; send less at once (fewer entities, smaller record batches), or raise the limit");
     service.stop().await;
@@ -273,7 +304,10 @@ async fn a_record_batch_that_is_too_large_is_told_the_limit() {
 /// Reads the first batch of an answer whose second waits at the gate.
 async fn first_batch(client: &Client) -> vintner_ops::api::BatchStream {
     let batches = vec![entity_batch(0, 3), entity_batch(3, 3)];
-    let training = client.get_historical(&request(), rows(batches)).await.unwrap();
+    let training = client
+        .get_historical(&request(), rows(batches))
+        .await
+        .unwrap();
     let mut batches = training.batches;
     assert_eq!(batches.next().await.unwrap().unwrap().num_rows(), 3);
     batches
@@ -301,13 +335,18 @@ async fn a_join_in_flight_is_finished_when_the_service_stops() {
     gate.open.add_permits(1);
     assert_eq!(soon(batches.next()).await.unwrap().unwrap().num_rows(), 3);
     assert!(soon(batches.next()).await.is_none());
-    assert_eq!(soon(service.served).await.unwrap().unwrap(), crate::Stopped::Clean);
+    assert_eq!(
+        soon(service.served).await.unwrap().unwrap(),
+        crate::Stopped::Clean
+    );
 }
 
 #[tokio::test]
 async fn the_report_is_not_given_when_the_rows_are_not_read() {
     let (service, client) = service(&Fake::new()).await;
-    let training = client.get_historical(&request(), rows(vec![entity_batch(0, 3)])).await;
+    let training = client
+        .get_historical(&request(), rows(vec![entity_batch(0, 3)]))
+        .await;
     let training = training.unwrap();
     drop(training.batches);
     let report: oneshot::Receiver<HistoricalReport> = training.report;
@@ -318,6 +357,12 @@ async fn the_report_is_not_given_when_the_rows_are_not_read() {
 #[test]
 fn types_are_announced_as_they_are() {
     let schema = entity_batch(0, 0).schema();
-    assert!(matches!(schema.field(1).data_type(), DataType::Dictionary(..)));
-    assert!(matches!(schema.field(4).data_type(), DataType::LargeList(_)));
+    assert!(matches!(
+        schema.field(1).data_type(),
+        DataType::Dictionary(..)
+    ));
+    assert!(matches!(
+        schema.field(4).data_type(),
+        DataType::LargeList(_)
+    ));
 }

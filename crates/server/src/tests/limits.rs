@@ -81,7 +81,11 @@ async fn a_deadline_stops_a_stream_that_has_begun() {
         views: vec!["weather".to_owned()],
         ..Default::default()
     };
-    let mut steps = raw.materialize(with_timeout(message, SHORT)).await.unwrap().into_inner();
+    let mut steps = raw
+        .materialize(with_timeout(message, SHORT))
+        .await
+        .unwrap()
+        .into_inner();
     let mut seen = 0;
     let status = loop {
         match soon(steps.message()).await {
@@ -93,7 +97,9 @@ async fn a_deadline_stops_a_stream_that_has_begun() {
     soon(gate.left.cancelled()).await;
 
     let client = client.with_deadline(SHORT);
-    let error = soon(client.materialize(&materialize(), &|_| {})).await.unwrap_err();
+    let error = soon(client.materialize(&materialize(), &|_| {}))
+        .await
+        .unwrap_err();
     assert_eq!(error.fault, Fault::Store);
     service.stop().await;
 }
@@ -102,7 +108,9 @@ async fn a_deadline_stops_a_stream_that_has_begun() {
 async fn a_client_with_a_deadline_gives_up_in_time() {
     let fake = Fake::in_mood(Mood::Wait(Gate::new()));
     let (service, client) = service(&fake).await;
-    let error = soon(client.with_deadline(SHORT).history(1)).await.unwrap_err();
+    let error = soon(client.with_deadline(SHORT).history(1))
+        .await
+        .unwrap_err();
     assert_eq!(error.fault, Fault::Store);
     assert!(error.message.contains("deadline"), "{}", error.message);
     service.stop().await;
@@ -190,8 +198,7 @@ async fn calls_beyond_the_limit_are_refused_and_health_is_not() {
     let error = client.history(1).await.unwrap_err();
     assert_eq!(error.fault, Fault::Store);
     insta::assert_snapshot!(error.message, @"the service is busy with 1 calls, which is as many as it takes at once; try again later, or raise its limit");
-    let mut health =
-        tonic_health::pb::health_client::HealthClient::new(service.channel().await);
+    let mut health = tonic_health::pb::health_client::HealthClient::new(service.channel().await);
     let check = tonic_health::pb::HealthCheckRequest::default();
     assert!(health.check(check).await.is_ok());
 
@@ -203,7 +210,12 @@ async fn calls_beyond_the_limit_are_refused_and_health_is_not() {
 
 #[tokio::test]
 async fn only_loopback_is_served() {
-    for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7600", "[::ffff:192.0.2.1]:7600"] {
+    for listen in [
+        "0.0.0.0:0",
+        "[::]:0",
+        "192.0.2.1:7600",
+        "[::ffff:192.0.2.1]:7600",
+    ] {
         let listen = listen.parse().unwrap();
         let refused = Server::bind(ServerConfig {
             listen,

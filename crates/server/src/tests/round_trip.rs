@@ -5,9 +5,7 @@ use std::{fmt::Debug, sync::Mutex};
 use vintner_core::{RegistryVersion, Timestamp, Value, ViewName};
 use vintner_ops::{
     Operations, OpsError,
-    api::{
-        EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, Scope,
-    },
+    api::{EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, Scope},
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 use vintner_repo::RepoFile;
@@ -97,10 +95,16 @@ async fn materialize_with_every_step() {
 async fn get_online_with_every_type() {
     for rows in [0, 1, 2, 7, 100] {
         let request = online(vec![
-            column("origin", (0..rows).map(|i| (i != 1).then(|| Value::String(i.to_string())))),
+            column(
+                "origin",
+                (0..rows).map(|i| (i != 1).then(|| Value::String(i.to_string()))),
+            ),
             column("flight", (0..rows).map(|i| Some(Value::Int32(i)))),
             column("plane", (0..rows).map(|i| Some(Value::Int64(i.into())))),
-            column("mark", (0..rows).map(|i| Some(Value::Bytes(vec![0; i as usize])))),
+            column(
+                "mark",
+                (0..rows).map(|i| Some(Value::Bytes(vec![0; i as usize]))),
+            ),
             column("late", (0..rows).map(|i| Some(Value::Bool(i % 2 == 0)))),
             column("unknown", (0..rows).map(|_| None)),
         ]);

@@ -27,10 +27,18 @@ async fn health_is_told_for_the_whole_and_for_each_service() {
     ] {
         let service = name.to_owned();
         let answer = health.check(HealthCheckRequest { service }).await.unwrap();
-        assert_eq!(answer.into_inner().status(), ServingStatus::Serving, "{name}");
+        assert_eq!(
+            answer.into_inner().status(),
+            ServingStatus::Serving,
+            "{name}"
+        );
     }
     let service_name = "vintner.v1.Nothing".to_owned();
-    let unknown = health.check(HealthCheckRequest { service: service_name }).await;
+    let unknown = health
+        .check(HealthCheckRequest {
+            service: service_name,
+        })
+        .await;
     assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
     service.stop().await;
 }
@@ -44,7 +52,9 @@ async fn reflection_lists_the_services_and_describes_their_messages() {
             host: String::new(),
             message_request: Some(message_request),
         };
-        let answers = reflection.server_reflection_info(stream::iter([request])).await;
+        let answers = reflection
+            .server_reflection_info(stream::iter([request]))
+            .await;
         let answer = answers.unwrap().into_inner().message().await.unwrap();
         answer.unwrap().message_response.unwrap()
     };
@@ -65,6 +75,9 @@ async fn reflection_lists_the_services_and_describes_their_messages() {
     }
     let symbol = "vintner.v1.GetOnlineFeaturesResponse".to_owned();
     let described = ask(MessageRequest::FileContainingSymbol(symbol)).await;
-    assert!(matches!(described, MessageResponse::FileDescriptorResponse(_)));
+    assert!(matches!(
+        described,
+        MessageResponse::FileDescriptorResponse(_)
+    ));
     service.stop().await;
 }

@@ -46,7 +46,11 @@ async fn a_stream_in_flight_is_finished_and_nothing_new_is_taken() {
     let (service, client) = service(&fake).await;
     let url = service.url();
     let mut health = HealthClient::new(service.channel().await);
-    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    let mut watch = health
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     let serving = |message: Option<tonic_health::pb::HealthCheckResponse>| {
         message.map(|m| m.status() == ServingStatus::Serving)
     };
@@ -85,7 +89,10 @@ async fn what_takes_longer_than_the_grace_is_cut_off_and_told() {
     let error = soon(stream).await.unwrap().unwrap_err();
     assert_eq!(error.fault, Fault::Store);
     insta::assert_snapshot!(error.message, @"the service has stopped before it could finish this call; try again when it is back");
-    assert_eq!(soon(call).await.unwrap().unwrap_err().message, error.message);
+    assert_eq!(
+        soon(call).await.unwrap().unwrap_err().message,
+        error.message
+    );
 }
 
 #[tokio::test]
