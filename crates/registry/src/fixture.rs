@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use vintner_core::{FeatureField, FeatureName, JoinKey, KeySchema, ViewId, ViewVersion};
 
-use crate::model::{
-    About, FeatureService, Layout, Project, Refresh, SourceColumn, View, ViewInput, ViewRevision,
+use crate::{
+    model::{
+        About, Entity, FeatureService, Layout, Project, Refresh, Source, SourceColumn,
+        SourceFormat, View, ViewInput, ViewRevision,
+    },
+    plan::{DesiredProject, DesiredView},
 };
 
 /// `name: type` items, separated by commas.
@@ -114,5 +118,51 @@ pub(crate) fn service(name: &str, references: &str) -> FeatureService {
             .map(|reference| reference.trim().parse().unwrap())
             .collect(),
         about: About::default(),
+    }
+}
+
+/// The entity `thing`, of which all views are.
+pub(crate) fn entity() -> Entity {
+    Entity {
+        name: "thing".parse().unwrap(),
+        join_keys: keys("id: int64"),
+        about: About::default(),
+    }
+}
+
+/// A source of that name with the columns `at`, `temp` and `gust`.
+pub(crate) fn source(name: &str) -> Source {
+    let columns = [
+        ("at", "timestamp"),
+        ("temp", "float64"),
+        ("gust", "float64"),
+    ];
+    Source {
+        name: name.parse().unwrap(),
+        path: format!("data/{name}.parquet"),
+        format: SourceFormat::Parquet,
+        event_timestamp: Some("at".parse().unwrap()),
+        created_timestamp: None,
+        is_static: false,
+        columns: columns
+            .map(|(name, kind)| (name.to_owned(), kind.parse().unwrap()))
+            .to_vec(),
+        about: About::default(),
+    }
+}
+
+/// A desired project of these views and services, with what they refer to.
+pub(crate) fn desired(
+    views: impl IntoIterator<Item = ViewRevision>,
+    services: impl IntoIterator<Item = (&'static str, &'static str)>,
+) -> DesiredProject {
+    DesiredProject {
+        entities: vec![entity()],
+        sources: vec![source("events")],
+        views: views.into_iter().map(DesiredView::from).collect(),
+        services: services
+            .into_iter()
+            .map(|(name, references)| service(name, references))
+            .collect(),
     }
 }

@@ -6,8 +6,12 @@
 //! * Units: instants and durations are microseconds, instants are UTC.
 //! * Not here: YAML, SQL, Arrow, the data itself.
 
+pub mod change;
+pub mod codec;
 pub mod model;
+pub mod plan;
 pub mod selection;
+pub mod store;
 
 #[cfg(test)]
 mod fixture;

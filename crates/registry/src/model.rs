@@ -5,7 +5,7 @@
 //!
 //! Not here: how a snapshot is stored ([`crate::store`]) and how the next one comes about ([`crate::plan`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use vintner_core::{
     ColumnName, EntityName, FeatureField, FeatureName, FeatureRef, FeatureType, JoinKey, KeySchema,
@@ -42,6 +42,9 @@ pub struct Project {
     /// The greatest version each view name has ever had, kept when a view is deleted and when the registry is rolled
     /// back: a version that has had data is never used for other data.
     pub versions_used: BTreeMap<ViewName, ViewVersion>,
+    /// The layouts of view versions that are no longer there, whose stored rows may still be: when a rollback brings
+    /// such a version back, its rows can be read, and its table is known to have those columns.
+    pub retired: BTreeMap<ViewId, Vec<Layout>>,
 }
 
 /// What every object has for people.
@@ -150,6 +153,13 @@ pub struct SourceColumn {
     pub source: SourceName,
     /// The column, by its name in the source.
     pub column: String,
+}
+
+/// `source.column`.
+impl fmt::Display for SourceColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.source, self.column)
+    }
 }
 
 /// One version of a feature view, resolved.

@@ -462,7 +462,7 @@ impl fmt::Display for Suggestion {
                 let verb = if names.len() == 1 { "is" } else { "are" };
                 write!(f, "; there {verb} {}", listed(&quoted))
             }
-            Self::ThereIsNone => f.write_str("; the project has none"),
+            Self::ThereIsNone => f.write_str("; there is none"),
         }
     }
 }
@@ -624,7 +624,7 @@ mod tests {
         insta::assert_snapshot!(ask("odd weather:temp delays:temp"), @"`odd@1:weather__temp` and `weather@2:temp` would both be the column `weather__temp`; ask for them in two requests");
         insta::assert_snapshot!(ask("weather bays routes"), @"the join key `origin` is string in the feature view `weather@2` and int32 in `bays@1`, so that no entity row fits both; ask for them in two requests");
         let none = Project::default();
-        insta::assert_snapshot!(select(&none, &features("weather"), NameStyle::Short).unwrap_err(), @"there is no feature view `weather`; the project has none");
-        insta::assert_snapshot!(select(&none, &service("any"), NameStyle::Short).unwrap_err(), @"there is no feature service `any`; the project has none");
+        insta::assert_snapshot!(select(&none, &features("weather"), NameStyle::Short).unwrap_err(), @"there is no feature view `weather`; there is none");
+        insta::assert_snapshot!(select(&none, &service("any"), NameStyle::Short).unwrap_err(), @"there is no feature service `any`; there is none");
     }
 }
