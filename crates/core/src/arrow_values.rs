@@ -147,12 +147,15 @@ fn list_column<'a>(
     }
 }
 
-/// A column of join key values of one type.
-pub fn key_column<'a>(key_type: KeyType, values: impl Iterator<Item = &'a KeyValue>) -> ArrayRef {
-    let values: Vec<Value> = values.map(|value| Value::from(value.clone())).collect();
+/// A column of join key values of one type; none becomes null.
+pub fn key_column<'a>(
+    key_type: KeyType,
+    values: impl Iterator<Item = Option<&'a KeyValue>>,
+) -> ArrayRef {
+    let values: Vec<Option<Value>> = values.map(|value| value.cloned().map(Value::from)).collect();
     column(
         FeatureType::Scalar(key_type.scalar()),
-        values.iter().map(Some),
+        values.iter().map(Option::as_ref),
     )
 }
 

@@ -43,3 +43,26 @@ pub async fn open(
         OnlineStoreConfig::Redis { url } => Arc::new(RedisStore::new(url.clone())?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relative_path_is_relative_to_the_root_and_redis_is_not_contacted_yet() {
+        let root = tempfile::tempdir().unwrap();
+        let embedded = OnlineStoreConfig::Embedded {
+            path: ".vintner/online".into(),
+        };
+        open(&embedded, root.path()).await.unwrap();
+        assert!(root.path().join(".vintner/online/data.mdb").is_file());
+        let redis = OnlineStoreConfig::Redis {
+            url: "redis://127.0.0.1:1".parse().unwrap(),
+        };
+        let store = open(&redis, root.path()).await.unwrap();
+        assert!(matches!(
+            store.check().await,
+            Err(OnlineError::Unavailable { .. })
+        ));
+    }
+}

@@ -17,6 +17,24 @@ pub enum OnlineError {
         /// What the store's client says.
         source: StoreFailure,
     },
+    /// The store does not let this process in, or not do that.
+    #[error(
+        "the online store {store} denies access; check the user and password in its url, and what that user may do"
+    )]
+    Denied {
+        /// The store, without secrets.
+        store: String,
+        /// What the store's client says.
+        source: StoreFailure,
+    },
+    /// The store has no room left.
+    #[error("the online store {store} is full; give it more room or delete views, then try again")]
+    Full {
+        /// The store, without secrets.
+        store: String,
+        /// What the store's client says.
+        source: StoreFailure,
+    },
     /// The store was reached and did not do it. The same call fails again until someone has looked.
     #[error("the online store {store} could not {action}")]
     Failed {
@@ -53,7 +71,7 @@ pub enum OnlineError {
     },
     /// A row that cannot be read.
     #[error(
-        "the online row of {view} in the project {project} for {key:?} cannot be read; \
+        "the online row of {view} in the project {project} for {entity} cannot be read; \
          materialize the view again to replace it"
     )]
     CorruptRow {
@@ -61,8 +79,8 @@ pub enum OnlineError {
         project: ProjectName,
         /// The view version.
         view: ViewId,
-        /// The row's entity.
-        key: EntityKey,
+        /// The row's entity, for people: `origin=JFK`.
+        entity: String,
         /// What is wrong with the row.
         source: RowDecodeError,
     },
@@ -107,9 +125,9 @@ pub enum OnlineError {
 /// What a store's client says.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreFailure {
-    /// Redis, or the way to it.
-    #[error(transparent)]
-    Redis(#[from] redis::RedisError),
+    /// Redis, or the way to it. Its message says what its source says, so the source is not given again.
+    #[error("{0}")]
+    Redis(redis::RedisError),
     /// LMDB.
     #[error(transparent)]
     Lmdb(#[from] heed::Error),
@@ -119,4 +137,10 @@ pub enum StoreFailure {
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),
+}
+
+impl From<redis::RedisError> for StoreFailure {
+    fn from(err: redis::RedisError) -> Self {
+        Self::Redis(err)
+    }
 }

@@ -7,6 +7,32 @@
 //!   store is an error and never a null; bytes from a store are checked before they are believed.
 //! * Units: times in microseconds UTC, sizes in bytes.
 //! * Not here: planning, what materialization loads and when, gRPC types. Builds without DataFusion.
+//!
+//! ```
+//! use vintner_core::{EntityKey, RowTime, Value};
+//! use vintner_online::{EmbeddedStore, Lookup, OnlineRow, OnlineStore, RowLayout, row::Row};
+//! use vintner_registry::model::Layout;
+//!
+//! # let runtime = tokio::runtime::Runtime::new()?;
+//! # runtime.block_on(async {
+//! let folder = tempfile::tempdir()?;
+//! let store = EmbeddedStore::open(folder.path()).await?;
+//! let layout = RowLayout::new(&Layout { fields: vec![("temp".parse()?, "float64".parse()?)] });
+//! let (project, view, key) = ("flights".parse()?, "weather@1".parse()?, EntityKey::from_bytes(*b"JFK"));
+//!
+//! for (observed, temp) in [("2013-01-01T07:00:00Z", 39.9), ("2013-01-01T06:00:00Z", 39.2)] {
+//!     let time = RowTime { event: observed.parse()?, created: observed.parse()? };
+//!     let row = layout.pack(time, &[Some(Value::Float64(temp))])?;
+//!     store.write(&project, &view, None, &[OnlineRow { key: key.clone(), row }]).await?;
+//! }
+//!
+//! let rows = store.read(&project, &[Lookup { view: &view, keys: &[key] }]).await?;
+//! let stored = rows[0][0].as_ref().expect("was written");
+//! assert_eq!(Row::parse(&layout, stored)?.value(0)?, Some(Value::Float64(39.9))); // the newer one, though written first
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod config;
 pub mod embedded;

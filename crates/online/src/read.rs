@@ -11,7 +11,7 @@ use arrow_array::RecordBatch;
 use bytes::Bytes;
 use vintner_core::{
     Boundary, EntityKey, FeatureField, FeatureType, KeyColumns, Knowledge, ProjectName, RowTime,
-    Timestamp, Ttl, Value, ViewId, VisibilityRule,
+    Timestamp, Ttl, Value, VisibilityRule,
 };
 use vintner_registry::{model::ViewRevision, selection::Selection};
 
@@ -43,6 +43,12 @@ impl Status {
             Self::NotFound => "NOT_FOUND",
             Self::OutsideMaxAge => "OUTSIDE_MAX_AGE",
         }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -157,19 +163,20 @@ impl ReadPlan {
                     let Some(bytes) = row else { return Ok(None) };
                     match view.reader.read(bytes) {
                         Ok(row) => Ok(Some((age(row.time(), view.revision.ttl, now), row))),
-                        Err(err) => Err(bad_row(project, &view.revision.id, key, err)),
+                        Err(err) => Err(bad_row(project, &view.revision, key, err)),
                     }
                 });
             read.push(rows.collect::<Result<Vec<_>, _>>()?);
         }
         let columns = self.columns.iter().map(|column| {
-            let id = &self.views[column.view].revision.id;
+            let revision = &self.views[column.view].revision;
             let distinct = views[column.view].distinct;
             let cells = read[column.view]
                 .iter()
                 .zip(&distinct.keys)
                 .map(|(row, key)| {
-                    cell(row.as_ref(), column.feature).map_err(|err| bad_row(project, id, key, err))
+                    cell(row.as_ref(), column.feature)
+                        .map_err(|err| bad_row(project, revision, key, err))
                 });
             let cells = cells.collect::<Result<Vec<_>, _>>()?;
             let of_entity = |index: &Option<usize>| index.and_then(|index| cells.get(index));
@@ -365,20 +372,37 @@ fn cell(row: Option<&(Age, ReadRow<'_>)>, feature: usize) -> Result<Cell, RowDec
 
 fn bad_row(
     project: &ProjectName,
-    view: &ViewId,
+    revision: &ViewRevision,
     key: &EntityKey,
     err: RowDecodeError,
 ) -> OnlineError {
+    let view = revision.id.clone();
     match err {
-        RowDecodeError::UnknownLayout(fingerprint) => OnlineError::UnknownLayout {
-            view: view.clone(),
-            fingerprint,
-        },
+        RowDecodeError::UnknownLayout(fingerprint) => {
+            OnlineError::UnknownLayout { view, fingerprint }
+        }
         source => OnlineError::CorruptRow {
             project: project.clone(),
-            view: view.clone(),
-            key: key.clone(),
+            view,
+            entity: shown(revision, key),
             source,
         },
     }
 }
+
+/// An entity for people: `carrier=AA, origin=JFK`.
+fn shown(revision: &ViewRevision, key: &EntityKey) -> String {
+    match key.decode(&revision.join_keys) {
+        Ok(values) => {
+            let pairs = revision.keys().iter().zip(values);
+            let pairs: Vec<_> = pairs
+                .map(|(key, value)| format!("{}={value}", key.name))
+                .collect();
+            pairs.join(", ")
+        }
+        Err(_) => format!("{key:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

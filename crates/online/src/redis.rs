@@ -7,13 +7,20 @@
 //! whose connection is lost is made once more on a new one, which is harmless since every call here can be repeated.
 //! Not here: Sentinel, Cluster, TLS and the near cache.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{
-    Client, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind,
+    Client, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult,
+    Script, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig},
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use url::Url;
 use vintner_core::{EntityKey, ProjectName, ViewId};
@@ -27,6 +34,13 @@ use crate::{
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one answer may take, of a read or of one batch of writes.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long sent data may go unacknowledged before the connection counts as lost: a server whose machine is gone does
+/// not say so.
+#[cfg(target_os = "linux")]
+const LOST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection is idle before it is probed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Rows per pipeline of writes, so that no other client waits long behind one.
 const WRITE_ROWS: usize = 512;
@@ -112,7 +126,8 @@ impl fmt::Debug for RedisUrl {
 /// The online store in Redis. Connects when it is first used.
 pub struct RedisStore {
     url: RedisUrl,
-    connection: ConnectionManager,
+    /// Replaced when the server has turned its login down, which the manager would not try again.
+    connection: RwLock<ConnectionManager>,
     write: Script,
 }
 
@@ -130,20 +145,14 @@ impl RedisStore {
     /// # Errors
     /// [`OnlineError::Failed`] when the client does not take the URL.
     pub fn new(url: RedisUrl) -> Result<Self, OnlineError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_number_of_retries(0);
-        let connection = Client::open(url.url.clone())
-            .and_then(|client| ConnectionManager::new_lazy_with_config(client, config))
-            .map_err(|source| OnlineError::Failed {
-                store: url.to_string(),
-                action: "be set up".to_owned(),
-                source: source.into(),
-            })?;
+        let connection = connection(&url).map_err(|source| OnlineError::Failed {
+            store: url.to_string(),
+            action: "be set up".to_owned(),
+            source: source.into(),
+        })?;
         Ok(Self {
             url,
-            connection,
+            connection: RwLock::new(connection),
             write: Script::new(WRITE_SCRIPT),
         })
     }
@@ -153,38 +162,54 @@ impl RedisStore {
         pipeline: &Pipeline,
         action: &str,
     ) -> Result<T, OnlineError> {
-        let mut connection = self.connection.clone();
+        let mut connection = {
+            let connection = self.connection.read();
+            connection.unwrap_or_else(PoisonError::into_inner).clone()
+        };
         let mut answer = pipeline.query_async(&mut connection).await;
         if matches!(&answer, Err(err) if err.is_connection_dropped()) {
             answer = pipeline.query_async(&mut connection).await;
         }
+        if matches!(&answer, Err(err) if err.kind() == ErrorKind::AuthenticationFailed) {
+            self.forget_connection();
+        }
         answer.map_err(|err| self.failure(err, action))
     }
 
-    fn failure(&self, source: RedisError, action: &str) -> OnlineError {
+    /// Lets the next call log in anew: the user may have been given access meanwhile.
+    fn forget_connection(&self) {
+        if let Ok(fresh) = connection(&self.url) {
+            let mut connection = self
+                .connection
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            *connection = fresh;
+        }
+    }
+
+    fn failure(&self, err: RedisError, action: &str) -> OnlineError {
         let store = self.url.to_string();
-        let try_again = source.is_io_error()
-            || source.is_timeout()
-            || matches!(
-                source.kind(),
-                ErrorKind::Server(
-                    ServerErrorKind::BusyLoading
-                        | ServerErrorKind::MasterDown
-                        | ServerErrorKind::ClusterDown
-                        | ServerErrorKind::TryAgain
-                )
-            );
-        if try_again {
-            OnlineError::Unavailable {
-                store,
-                source: source.into(),
+        let answer = err.clone().into_server_errors();
+        let code = answer
+            .as_ref()
+            .and_then(|answer| answer.first())
+            .map(|(_, err)| err.code());
+        let unreachable = err.is_io_error() || err.is_timeout();
+        let denied = err.kind() == ErrorKind::AuthenticationFailed;
+        let source = StoreFailure::from(err);
+        match code {
+            None if unreachable => OnlineError::Unavailable { store, source },
+            None if denied => OnlineError::Denied { store, source },
+            Some("LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN") => {
+                OnlineError::Unavailable { store, source }
             }
-        } else {
-            OnlineError::Failed {
+            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => OnlineError::Denied { store, source },
+            Some("OOM") => OnlineError::Full { store, source },
+            _ => OnlineError::Failed {
                 store,
                 action: action.to_owned(),
-                source: source.into(),
-            }
+                source,
+            },
         }
     }
 
@@ -397,6 +422,25 @@ impl OnlineStore for RedisStore {
     }
 }
 
+/// A connection that is made when it is first used and made anew when it is lost.
+fn connection(url: &RedisUrl) -> RedisResult<ConnectionManager> {
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE));
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(LOST_TIMEOUT);
+    let info = url
+        .url
+        .clone()
+        .into_connection_info()?
+        .set_tcp_settings(tcp);
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_number_of_retries(0);
+    ConnectionManager::new_lazy_with_config(Client::open(info)?, config)
+}
+
 /// `vn:{<project>|<entity key>}:<view id>`. The braces keep one entity's views in one cluster slot.
 fn row_key(project: &ProjectName, view: &ViewId, key: &EntityKey) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64 + key.as_bytes().len());
@@ -429,3 +473,6 @@ fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .map(str::trim)
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,7 +260,7 @@ pub enum Phase {
 }
 
 /// What one view's run has done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewRun {
     /// The view version.
     pub view: ViewId,
@@ -282,6 +282,24 @@ pub struct ViewRun {
     pub offline_micros: u64,
     /// Time for the online store, microseconds.
     pub online_micros: u64,
+}
+
+impl ViewRun {
+    /// A run that has done nothing yet.
+    pub fn nothing(view: ViewId) -> Self {
+        Self {
+            view,
+            plan: String::new(),
+            rows_read: 0,
+            rows_written: 0,
+            rows_left_out: 0,
+            online_written: 0,
+            online_kept: 0,
+            online_held_back: 0,
+            offline_micros: 0,
+            online_micros: 0,
+        }
+    }
 }
 
 /// Which features to join, and how.
@@ -327,10 +345,10 @@ pub struct TrainingRows {
 pub struct HistoricalReport {
     /// Entity rows.
     pub rows: u64,
-    /// Entity rows whose key or time is null, per view: they have no features of it.
-    pub rows_without_key: BTreeMap<ViewName, u64>,
-    /// Entity rows that met a visible feature row, per view.
-    pub rows_matched: BTreeMap<ViewName, u64>,
+    /// Entity rows whose time, or a join key of some view, is null: they have nulls or defaults.
+    pub rows_without_key: u64,
+    /// Entity rows that met a visible feature row, per view version.
+    pub rows_matched: BTreeMap<ViewId, u64>,
 }
 
 /// Which features to look up, and of what.

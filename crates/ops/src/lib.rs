@@ -8,6 +8,9 @@
 
 pub mod api;
 pub mod error;
+pub mod files;
+mod local;
 
 pub use api::Operations;
 pub use error::{Fault, OpsError};
+pub use local::{Local, check};

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vintner_core::{Boundary, Knowledge, RegistryVersion, ViewName};
+use vintner_core::{Boundary, Knowledge, RegistryVersion, ViewId};
 use vintner_ops::{
     Fault, OpsError,
     api::{HistoricalReport, HistoricalRequest},
@@ -90,7 +90,7 @@ pub struct Report {
     /// Entity rows.
     pub rows: u64,
     /// Entity rows whose key or time is null, per view: they have no features of it.
-    pub rows_without_key: BTreeMap<String, u64>,
+    pub rows_without_key: u64,
     /// Entity rows that met a visible feature row, per view.
     pub rows_matched: BTreeMap<String, u64>,
 }
@@ -172,7 +172,7 @@ impl From<RegistryVersion> for Opening {
 
 impl From<&HistoricalReport> for Report {
     fn from(report: &HistoricalReport) -> Self {
-        let counts = |counts: &BTreeMap<ViewName, u64>| {
+        let counts = |counts: &BTreeMap<ViewId, u64>| {
             counts
                 .iter()
                 .map(|(view, rows)| (view.to_string(), *rows))
@@ -180,7 +180,7 @@ impl From<&HistoricalReport> for Report {
         };
         Self {
             rows: report.rows,
-            rows_without_key: counts(&report.rows_without_key),
+            rows_without_key: report.rows_without_key,
             rows_matched: counts(&report.rows_matched),
         }
     }
@@ -194,11 +194,11 @@ impl TryFrom<Report> for HistoricalReport {
             counts
                 .into_iter()
                 .map(|(view, rows)| Ok((parse(field, &view)?, rows)))
-                .collect::<Result<BTreeMap<ViewName, u64>, ConvertError>>()
+                .collect::<Result<BTreeMap<ViewId, u64>, ConvertError>>()
         };
         Ok(Self {
             rows: report.rows,
-            rows_without_key: counts("rows_without_key", report.rows_without_key)?,
+            rows_without_key: report.rows_without_key,
             rows_matched: counts("rows_matched", report.rows_matched)?,
         })
     }

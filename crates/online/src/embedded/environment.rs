@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak},
     time::Duration,
@@ -49,6 +50,8 @@ pub(super) struct Databases {
     pub(super) rows: Database<'static, Bytes, Bytes>,
     /// A blob per view version.
     pub(super) progress: Database<'static, Bytes, Bytes>,
+    /// What the environment says of itself.
+    meta: Database<'static, Bytes, Bytes>,
 }
 
 #[derive(Debug)]
@@ -108,7 +111,8 @@ impl Environment {
         if cleared > 0 {
             tracing::info!(cleared, folder = %folder.display(), "cleared readers of dead processes");
         }
-        let (databases, format) = open_databases(&env).map_err(|err| failed(err.into()))?;
+        let databases = open_databases(&env).map_err(|err| failed(err.into()))?;
+        let format = databases.format(&env).map_err(|err| failed(err.into()))?;
         if format != FORMAT.as_bytes() {
             return Err(OnlineError::Format {
                 store: name(&folder),
@@ -167,6 +171,14 @@ impl Environment {
             view: view.clone(),
             key,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_format(&self, format: &[u8]) {
+        self.write("test", |txn, databases| {
+            databases.meta.put(txn, b"format", format)
+        })
+        .unwrap();
     }
 
     /// Runs `transaction` until the map is large enough for it.
@@ -233,12 +245,29 @@ impl Environment {
     }
 
     fn failed(&self, action: &str, source: StoreFailure) -> OnlineError {
+        if is_full(&source) {
+            return OnlineError::Full {
+                store: self.name(),
+                source,
+            };
+        }
         OnlineError::Failed {
             store: self.name(),
             action: action.to_owned(),
             source,
         }
     }
+}
+
+fn is_full(source: &StoreFailure) -> bool {
+    let kind = match source {
+        StoreFailure::Lmdb(heed::Error::Io(err)) | StoreFailure::Io(err) => err.kind(),
+        _ => return false,
+    };
+    matches!(
+        kind,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    )
 }
 
 fn name(folder: &Path) -> String {
@@ -285,8 +314,8 @@ fn check_length(folder: &Path, env: &Env<WithoutTls>) -> Result<(), StoreFailure
     Ok(())
 }
 
-/// The databases, made when they are not there, and the format that the environment says it has.
-fn open_databases(env: &Env<WithoutTls>) -> heed::Result<(Databases, Vec<u8>)> {
+/// The databases, made when they are not there.
+fn open_databases(env: &Env<WithoutTls>) -> heed::Result<Databases> {
     // First without a write transaction, which would wait for a writer in another process.
     let txn = env.read_txn()?;
     let opened = env.open_databases_and_commit(txn, |opener, txn| {
@@ -315,7 +344,17 @@ fn open_databases(env: &Env<WithoutTls>) -> heed::Result<(Databases, Vec<u8>)> {
             created.unwrap_commit()
         }
     };
-    let txn = env.read_txn()?;
-    let format = meta.get(&txn, b"format")?.unwrap_or_default().to_vec();
-    Ok((Databases { rows, progress }, format))
+    Ok(Databases {
+        rows,
+        progress,
+        meta,
+    })
+}
+
+impl Databases {
+    /// The format that the environment says it has.
+    fn format(&self, env: &Env<WithoutTls>) -> heed::Result<Vec<u8>> {
+        let txn = env.read_txn()?;
+        Ok(self.meta.get(&txn, b"format")?.unwrap_or_default().to_vec())
+    }
 }

@@ -343,3 +343,6 @@ fn split_value(kind: u8, value: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = value.split_first_chunk()?;
     rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make help` lists the rest.
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# One dev profile serves the demo and the tests, so the dependencies are compiled once.
+VINTNER := $(TARGET_DIR)/debug/vintner
+TEST_VENV := $(TARGET_DIR)/venv
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: ## Build, then run the main job on a year of flights: apply, materialize, join, serve
+	cargo build --locked --package vintner-cli
+	@VINTNER=$(VINTNER) scripts/demo.sh
+
+.PHONY: test
+test: ## Install what tests need, then run all tests
+	@scripts/test-setup.sh $(TEST_VENV)
+	@VINTNER_TEST_PYTHON=$(abspath $(TEST_VENV))/bin/python scripts/test.sh
+
+.PHONY: lint
+lint: ## Check format, lints, licences and dependency arrows
+	@scripts/lint.sh
+
+.PHONY: release
+release: ## Build the optimized binary
+	cargo build --locked --release --package vintner-cli
+
+.PHONY: bench
+bench: release ## Time the main job with the optimized binary, and print a table
+	cargo build --locked --release --package vintner-server --example online_latency
+	@benches/run.py --vintner $(TARGET_DIR)/release/vintner --online-bench $(TARGET_DIR)/release/examples/online_latency

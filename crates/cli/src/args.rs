@@ -1,0 +1,261 @@
+//! What can be typed.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use vintner_core::{FeatureRef, RegistryVersion, ServiceName, Timestamp, ViewName};
+
+use crate::exit;
+
+/// A feature store that is right about time.
+#[derive(Debug, Parser)]
+#[command(name = "vintner", version, about, after_help = exit::HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The feature repo [default: the nearest folder upwards with a vintner.yaml, or ./feature_repo]
+    #[arg(long, global = true, value_name = "DIR", env = "VINTNER_REPO", value_hint = ValueHint::DirPath)]
+    pub(crate) repo: Option<PathBuf>,
+    /// Talk to a running service instead of opening the stores, like http://127.0.0.1:7600
+    #[arg(long, global = true, value_name = "URL", env = "VINTNER_SERVER")]
+    pub(crate) server: Option<String>,
+    /// Tables and lines for people, or JSON for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// Take this as the present moment, to ask what was known then; not with --server
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        env = "VINTNER_NOW",
+        conflicts_with = "server"
+    )]
+    pub(crate) now: Option<Timestamp>,
+}
+
+/// The form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table on a terminal, plain lines with tabs in a pipe
+    Table,
+    /// JSON
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a small repo that works at once, with data
+    Init {
+        /// The folder to write; it must be new or empty
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+    /// Parse and plan everything, touch nothing
+    Check,
+    /// Show what `apply` would change, and what it means
+    Plan {
+        /// Exit with 3 when there are changes
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Make the registry what the repo says
+    Apply {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Bring the offline and the online store up to date
+    Materialize(Materialize),
+    /// Join entity rows with features as they stood at each row's time
+    GetHistorical(GetHistorical),
+    /// Look up feature vectors as of now
+    GetOnline(GetOnline),
+    /// List the objects of a kind
+    List {
+        /// The kind
+        #[arg(value_enum)]
+        kind: Kind,
+    },
+    /// Show one object with all that is known of it
+    Show {
+        /// The kind
+        #[arg(value_enum)]
+        kind: Kind,
+        /// The name
+        name: String,
+    },
+    /// List the registry's versions, newest first
+    History {
+        /// How many at the most
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: usize,
+    },
+    /// Show what changed between two versions of the registry
+    Diff {
+        /// The older version
+        #[arg(value_name = "V1", value_parser = registry_version)]
+        from: RegistryVersion,
+        /// The newer version
+        #[arg(value_name = "V2", value_parser = registry_version)]
+        to: RegistryVersion,
+    },
+    /// Make a new version of the registry that equals an old one
+    Rollback {
+        /// The old version
+        #[arg(value_name = "V", value_parser = registry_version)]
+        to: RegistryVersion,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List materialization runs, newest first
+    Runs {
+        /// Only runs of this view
+        view: Option<ViewName>,
+        /// How many at the most
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: usize,
+    },
+    /// Serve gRPC and Arrow Flight on one port
+    Serve {
+        /// The address; port 0 lets the system choose one
+        #[arg(long, default_value = "127.0.0.1:7600", value_name = "ADDRESS")]
+        listen: SocketAddr,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `materialize`
+#[derive(Debug, Args)]
+pub(crate) struct Materialize {
+    /// The views [default: all]
+    #[arg(value_name = "VIEW")]
+    pub(crate) views: Vec<ViewName>,
+    /// Compute this window of event time again: from here, inclusive
+    #[arg(long, value_name = "TIME", requires = "end")]
+    pub(crate) start: Option<Timestamp>,
+    /// Up to here, exclusive
+    #[arg(long, value_name = "TIME", requires = "start")]
+    pub(crate) end: Option<Timestamp>,
+    /// Compute everything again
+    #[arg(long, conflicts_with = "start")]
+    pub(crate) full_refresh: bool,
+}
+
+/// Which features.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Features {
+    /// All features of a feature service
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<ServiceName>,
+    /// Features as view:feature, or view for all of a view's
+    #[arg(long, value_name = "VIEW:FEATURE", value_delimiter = ',', num_args = 1..)]
+    pub(crate) features: Vec<FeatureRef>,
+}
+
+/// `get-historical`
+#[derive(Debug, Args)]
+pub(crate) struct GetHistorical {
+    #[command(flatten)]
+    pub(crate) features: Features,
+    /// The entity rows: a Parquet, CSV or Arrow IPC file, by its extension
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) entity_rows: PathBuf,
+    /// Where to write the training rows: .parquet, .csv or .arrow
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) out: PathBuf,
+    /// `event`: what was true at each row's time; `available`: and had arrived by then
+    #[arg(long, value_enum, default_value_t = Knowledge::Event)]
+    pub(crate) knowledge: Knowledge,
+    /// `at`: feature rows at or before each row's time; `before`: only strictly earlier ones
+    #[arg(long, value_enum, default_value_t = Boundary::At)]
+    pub(crate) boundary: Boundary,
+    /// Name every feature column view__feature
+    #[arg(long)]
+    pub(crate) full_names: bool,
+    /// The entity rows' time column [default: event_timestamp, else the only timestamp column]
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) timestamp_column: Option<String>,
+}
+
+/// Which rows count as known.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Knowledge {
+    /// Rows whose event time has come
+    Event,
+    /// And which had arrived
+    Available,
+}
+
+/// Whether a row at exactly the moment counts.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Boundary {
+    /// It does
+    At,
+    /// It does not
+    Before,
+}
+
+/// `get-online`
+#[derive(Debug, Args)]
+pub(crate) struct GetOnline {
+    #[command(flatten)]
+    pub(crate) features: Features,
+    /// The join keys of one entity; give it again for more entities
+    #[arg(long = "entity", value_name = "KEY=VALUE[,KEY=VALUE]", required = true)]
+    pub(crate) entities: Vec<String>,
+    /// Name every feature view__feature
+    #[arg(long)]
+    pub(crate) full_names: bool,
+}
+
+/// The kinds of objects.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// Entities
+    #[value(alias = "entities")]
+    Entity,
+    /// Sources
+    #[value(alias = "sources")]
+    Source,
+    /// Feature views
+    #[value(aliases = ["feature-view", "feature_views", "feature-views", "view", "views"])]
+    FeatureView,
+    /// Feature services
+    #[value(aliases = ["feature-service", "feature_services", "feature-services", "service", "services"])]
+    FeatureService,
+}
+
+fn registry_version(text: &str) -> Result<RegistryVersion, String> {
+    match text.parse() {
+        Ok(version) if version >= 1 => Ok(RegistryVersion(version)),
+        _ => Err("a registry version is a number from 1; `vintner history` lists them".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,125 @@
+//! `get-historical`
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vintner_core::{JoinKey, ViewId, ViewName};
+use vintner_ops::{
+    Operations,
+    api::{Detail, HistoricalReport, HistoricalRequest, ObjectKind},
+    files,
+};
+use vintner_registry::selection::{FeatureRequest, NameStyle};
+
+use crate::{
+    args::{self, Features, Format, GetHistorical, Global},
+    deployment,
+    exit::{Exit, Failure},
+    output, progress,
+};
+
+/// The features that the flags name.
+pub(crate) fn feature_request(features: Features) -> Result<FeatureRequest, Failure> {
+    match (features.service, features.features) {
+        (Some(service), _) => Ok(FeatureRequest::Service(service)),
+        (None, features) if !features.is_empty() => Ok(FeatureRequest::Features(features)),
+        (None, _) => Err(Failure::input("name a --service or --features")),
+    }
+}
+
+/// How columns are named.
+pub(crate) fn name_style(full: bool) -> NameStyle {
+    if full {
+        NameStyle::Full
+    } else {
+        NameStyle::Short
+    }
+}
+
+pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Result<Exit, Failure> {
+    let request = HistoricalRequest {
+        features: feature_request(args.features)?,
+        names: name_style(args.full_names),
+        knowledge: match args.knowledge {
+            args::Knowledge::Event => vintner_core::Knowledge::Event,
+            args::Knowledge::Available => vintner_core::Knowledge::Available,
+        },
+        boundary: match args.boundary {
+            args::Boundary::At => vintner_core::Boundary::At,
+            args::Boundary::Before => vintner_core::Boundary::Before,
+        },
+        timestamp_column: args.timestamp_column,
+    };
+    let started = std::time::Instant::now();
+    let operations = deployment::open(global).await?;
+    let keys = match args.entity_rows.extension() {
+        // Only text does not say what its columns are.
+        Some(extension) if extension.eq_ignore_ascii_case("csv") => join_keys(&*operations, &request.features).await?,
+        _ => vec![],
+    };
+    let entity_rows = files::read_entity_rows(&args.entity_rows, &keys).await?;
+    let rows = operations.get_historical(&request, entity_rows).await?;
+    let registry_version = rows.registry_version;
+    let bar = progress::spinner();
+    let report = files::write_training_rows(&args.out, rows, {
+        let bar = bar.clone();
+        move |rows| bar.inc(rows as u64)
+    });
+    let report = report.await;
+    bar.finish_and_clear();
+    let report = report?;
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+
+    match global.format {
+        Format::Json => output::json(&serde_json::json!({
+            "out": args.out.display().to_string(),
+            "rows": report.rows,
+            "rows_matched": by_name(&report.rows_matched),
+            "rows_without_key": report.rows_without_key,
+            "registry_version": registry_version.0,
+            "micros": micros,
+        }))?,
+        Format::Table => output::text(&told(&report, &args.out.display().to_string(), micros))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The join keys of the features that are asked for.
+async fn join_keys(operations: &dyn Operations, features: &FeatureRequest) -> Result<Vec<JoinKey>, Failure> {
+    let features = match features {
+        FeatureRequest::Features(features) => features.clone(),
+        FeatureRequest::Service(service) => match operations.show(ObjectKind::FeatureService, service.as_str()).await? {
+            Detail::FeatureService { service, .. } => service.features,
+            Detail::Entity { .. } | Detail::Source { .. } | Detail::FeatureView(_) => vec![],
+        },
+    };
+    let views: BTreeSet<ViewName> = features.into_iter().map(|feature| feature.view).collect();
+    let mut keys: Vec<JoinKey> = vec![];
+    for view in views {
+        if let Detail::FeatureView(view) = operations.show(ObjectKind::FeatureView, view.as_str()).await? {
+            let new = view.revision.keys().iter().filter(|key| !keys.contains(key));
+            let new: Vec<JoinKey> = new.cloned().collect();
+            keys.extend(new);
+        }
+    }
+    Ok(keys)
+}
+
+fn by_name(counts: &BTreeMap<ViewId, u64>) -> serde_json::Map<String, serde_json::Value> {
+    counts.iter().map(|(view, count)| (view.to_string(), (*count).into())).collect()
+}
+
+fn told(report: &HistoricalReport, out: &str, micros: u64) -> String {
+    let mut text = format!(
+        "wrote {} rows to {out} in {}",
+        output::count(report.rows),
+        output::seconds(micros)
+    );
+    for (view, matched) in &report.rows_matched {
+        text.push_str(&format!("\n  {view}: {} rows found a value", output::count(*matched)));
+    }
+    if report.rows_without_key > 0 {
+        let without = output::count(report.rows_without_key);
+        text.push_str(&format!("\n  {without} rows have a null join key or time, and no value for it"));
+    }
+    text
+}

@@ -1,0 +1,144 @@
+//! `get-online`
+
+use std::collections::BTreeMap;
+
+use vintner_core::Value;
+use vintner_ops::api::{EntityColumn, OnlineRequest, OnlineResponse};
+
+use crate::{
+    args::{Format, GetOnline, Global},
+    commands::historical::{feature_request, name_style},
+    deployment,
+    exit::{Exit, Failure},
+    json, output,
+};
+
+pub(crate) async fn get_online(global: &Global, args: GetOnline) -> Result<Exit, Failure> {
+    let request = OnlineRequest {
+        features: feature_request(args.features)?,
+        names: name_style(args.full_names),
+        entities: entity_columns(&args.entities)?,
+    };
+    let response = deployment::open(global).await?.get_online(&request).await?;
+    match global.format {
+        Format::Json => output::json(&json::online(&response))?,
+        Format::Table => output::rows(
+            &["entity", "feature", "value", "status", "event time"],
+            lines(&response),
+        )?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Columns from `key=value,key=value` texts, one per entity; each must name the same keys.
+fn entity_columns(entities: &[String]) -> Result<Vec<EntityColumn>, Failure> {
+    let mut columns: BTreeMap<&str, Vec<Option<Value>>> = BTreeMap::new();
+    for (row, entity) in entities.iter().enumerate() {
+        for pair in entity.split(',') {
+            let (key, value) = pair
+                .split_once('=')
+                .filter(|(key, _)| !key.trim().is_empty())
+                .ok_or_else(|| {
+                    Failure::input(format!(
+                        "--entity {entity}: `{pair}` is not KEY=VALUE, as in `origin=JFK,dest=LAX`"
+                    ))
+                })?;
+            let column = columns.entry(key.trim()).or_default();
+            if column.len() > row {
+                return Err(Failure::input(format!(
+                    "--entity {entity}: the key `{key}` is there twice"
+                )));
+            }
+            if column.len() < row {
+                return Err(Failure::input(format!(
+                    "--entity {entity}: the key `{key}` is not in every --entity; give each the same keys"
+                )));
+            }
+            column.push(Some(Value::String(value.to_owned())));
+        }
+        if let Some((key, _)) = columns.iter().find(|(_, values)| values.len() != row + 1) {
+            return Err(Failure::input(format!(
+                "--entity {entity}: the key `{key}` is missing; give each the same keys"
+            )));
+        }
+    }
+    Ok(columns
+        .into_iter()
+        .map(|(name, values)| EntityColumn {
+            name: name.to_owned(),
+            values,
+        })
+        .collect())
+}
+
+fn lines(response: &OnlineResponse) -> Vec<Vec<String>> {
+    let count = response
+        .entities
+        .first()
+        .map_or(0, |column| column.values.len());
+    let text = |value: Option<&Value>| value.map_or("null".to_owned(), ToString::to_string);
+    let mut lines = Vec::new();
+    for row in 0..count {
+        let entity = response.entities.iter().map(|key| {
+            format!(
+                "{}={}",
+                key.name,
+                text(key.values.get(row).and_then(Option::as_ref))
+            )
+        });
+        let entity = entity.collect::<Vec<_>>().join(",");
+        for feature in &response.features {
+            let event = feature.event_timestamps.get(row).copied().flatten();
+            lines.push(vec![
+                entity.clone(),
+                feature.name.clone(),
+                text(feature.values.get(row).and_then(Option::as_ref)),
+                feature
+                    .statuses
+                    .get(row)
+                    .map_or(String::new(), ToString::to_string),
+                event.map_or(String::new(), |time| time.to_string()),
+            ]);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(entities: &[&str]) -> Result<Vec<EntityColumn>, Failure> {
+        entity_columns(&entities.iter().map(|e| (*e).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn each_entity_names_the_same_keys() {
+        let read = columns(&["origin=JFK,dest=LAX", "dest=BOS,origin=EWR"]).unwrap();
+        assert_eq!(
+            read.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+            ["dest", "origin"]
+        );
+        assert_eq!(
+            read[0].values,
+            [
+                Some(Value::String("LAX".into())),
+                Some(Value::String("BOS".into()))
+            ]
+        );
+        assert_eq!(
+            columns(&["k=a=b"]).unwrap()[0].values,
+            [Some(Value::String("a=b".into()))]
+        );
+        for wrong in [
+            &["origin"][..],
+            &["=JFK"],
+            &["a=1,a=2"],
+            &["a=1", "b=1"],
+            &["a=1,b=2", "a=1"],
+            &["a=1", "a=1,b=2"],
+        ] {
+            assert!(columns(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Which deployment a command works on: a repo's own stores, or a running service.
+
+use std::{path::PathBuf, sync::Arc};
+
+use vintner_core::{Clock, FixedClock, SystemClock};
+use vintner_ops::{Local, Operations};
+use vintner_repo::RepoFile;
+use vintner_server::Client;
+
+use crate::{args::Global, exit::Failure};
+
+/// The folder of the repo that the flags name, or the nearest one.
+pub(crate) fn repo_root(global: &Global) -> Result<PathBuf, Failure> {
+    if let Some(root) = &global.repo {
+        return if root.join("vintner.yaml").is_file() {
+            Ok(root.clone())
+        } else {
+            Err(Failure::input(format!(
+                "{} has no vintner.yaml; name the repo's folder with --repo, or make one with `vintner init`",
+                root.display()
+            )))
+        };
+    }
+    let here = std::env::current_dir()
+        .map_err(|e| Failure::store(format!("could not find the current folder: {e}")))?;
+    vintner_repo::find_repo(&here).ok_or_else(|| {
+        Failure::input(
+            "there is no vintner.yaml here, in a folder above, or in ./feature_repo; \
+             name the repo's folder with --repo, or make one with `vintner init`",
+        )
+    })
+}
+
+/// The files of the repo.
+pub(crate) fn repo_files(global: &Global) -> Result<Vec<RepoFile>, Failure> {
+    vintner_repo::read_repo(&repo_root(global)?).map_err(|error| Failure::input(chain(&error)))
+}
+
+/// The stores of the repo.
+pub(crate) fn open_local(global: &Global) -> Result<Local, Failure> {
+    let clock: Arc<dyn Clock> = match global.now {
+        Some(now) => Arc::new(FixedClock(now)),
+        None => Arc::new(SystemClock),
+    };
+    let root = repo_root(global)?;
+    Ok(Local::open(&root, &repo_files(global)?, clock)?)
+}
+
+/// The service that the flags name, or the stores of the repo.
+pub(crate) async fn open(global: &Global) -> Result<Box<dyn Operations>, Failure> {
+    match &global.server {
+        Some(url) => Ok(Box::new(Client::connect(url).await?)),
+        None => Ok(Box::new(open_local(global)?)),
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// Who applies, for the registry's history: the user's name.
+pub(crate) fn author() -> String {
+    ["VINTNER_AUTHOR", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,273 @@
+//! The JSON answers of `--format json`. They are stable: fields are added, never renamed or removed; documented in
+//! `docs/cli.md`.
+
+use serde_json::{Map, Value as Json, json};
+use vintner_core::{FeatureType, Timestamp, Value};
+use vintner_ops::api::{Changes, Detail, OnlineResponse, Problem, Run, Summary, Version, ViewRun};
+use vintner_registry::model::{About, ViewInput, ViewRevision};
+
+/// A feature value: numbers, booleans and text as they are, times in RFC 3339, bytes in hexadecimal after `0x`.
+/// JSON has no NaN and no infinity; they are the strings `NaN`, `inf` and `-inf`.
+pub(crate) fn value(value: &Value) -> Json {
+    match value {
+        Value::Bool(v) => json!(v),
+        Value::Int32(v) => json!(v),
+        Value::Int64(v) => json!(v),
+        Value::Float32(v) if v.is_finite() => json!(v),
+        Value::Float64(v) if v.is_finite() => json!(v),
+        Value::List(_, items) => items
+            .iter()
+            .map(|item| item.as_ref().map_or(Json::Null, self::value))
+            .collect(),
+        other => json!(other.to_string()),
+    }
+}
+
+fn optional(option: Option<&Value>) -> Json {
+    option.map_or(Json::Null, value)
+}
+
+fn time(time: Timestamp) -> Json {
+    json!(time.to_string())
+}
+
+/// `get-online`
+pub(crate) fn online(response: &OnlineResponse) -> Json {
+    let count = response
+        .entities
+        .first()
+        .map_or(0, |column| column.values.len());
+    let entities: Vec<Json> = (0..count)
+        .map(|row| {
+            let keys = response.entities.iter();
+            let keys = keys.map(|key| {
+                (
+                    key.name.clone(),
+                    optional(key.values.get(row).and_then(Option::as_ref)),
+                )
+            });
+            Json::Object(keys.collect())
+        })
+        .collect();
+    let features: Map<String, Json> = response
+        .features
+        .iter()
+        .map(|feature| {
+            let column = json!({
+                "values": feature.values.iter().map(|v| optional(v.as_ref())).collect::<Vec<_>>(),
+                "statuses": feature.statuses.iter().map(|status| status.name()).collect::<Vec<_>>(),
+                "event_timestamps": feature.event_timestamps.iter().map(|t| t.map(time)).collect::<Vec<_>>(),
+            });
+            (feature.name.clone(), column)
+        })
+        .collect();
+    json!({ "entities": entities, "features": features })
+}
+
+/// `check`
+pub(crate) fn problem(problem: &Problem) -> Json {
+    json!({
+        "severity": match problem.severity {
+            vintner_ops::api::Severity::Error => "error",
+            vintner_ops::api::Severity::Warning => "warning",
+        },
+        "code": problem.code,
+        "message": problem.message,
+        "help": problem.help,
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+    })
+}
+
+/// `plan`, `apply`, `diff`, `rollback`
+pub(crate) fn changes(changes: &Changes) -> Json {
+    let list: Vec<Json> = changes
+        .changes
+        .iter()
+        .map(|change| {
+            json!({
+                "kind": change.kind.word(),
+                "name": change.name,
+                "action": change.action,
+                "reasons": change.reasons,
+                "data": change.data,
+            })
+        })
+        .collect();
+    json!({ "project": changes.project.as_str(), "base": changes.base.0, "changes": list })
+}
+
+/// `materialize`
+pub(crate) fn view_run(run: &ViewRun) -> Json {
+    json!({
+        "view": run.view.to_string(),
+        "plan": run.plan,
+        "rows_read": run.rows_read,
+        "rows_written": run.rows_written,
+        "rows_left_out": run.rows_left_out,
+        "online_written": run.online_written,
+        "online_kept": run.online_kept,
+        "online_held_back": run.online_held_back,
+        "offline_micros": run.offline_micros,
+        "online_micros": run.online_micros,
+    })
+}
+
+/// `runs`
+pub(crate) fn run(run: &Run) -> Json {
+    let mut json = view_run(&run.view_run);
+    if let Some(fields) = json.as_object_mut() {
+        fields.insert("id".into(), json!(run.id));
+        fields.insert("started_at".into(), time(run.started_at));
+        fields.insert("finished_at".into(), time(run.finished_at));
+        fields.insert("error".into(), json!(run.error));
+    }
+    json
+}
+
+/// `list`
+pub(crate) fn summary(summary: &Summary) -> Json {
+    json!({
+        "name": summary.name,
+        "detail": summary.detail,
+        "description": summary.description,
+        "owner": summary.owner,
+    })
+}
+
+/// `history`
+pub(crate) fn version(version: &Version) -> Json {
+    json!({
+        "version": version.version.0,
+        "created_at": time(version.created_at),
+        "author": version.author,
+        "reason": version.reason,
+        "summary": version.summary,
+    })
+}
+
+/// `show`
+pub(crate) fn detail(detail: &Detail) -> Json {
+    match detail {
+        Detail::Entity { entity, used_by } => with_about(
+            &entity.about,
+            json!({
+                "kind": "entity",
+                "name": entity.name.as_str(),
+                "join_keys": join_keys(entity.join_keys.join_keys()),
+                "used_by": used_by.iter().map(|v| v.as_str()).collect::<Vec<_>>(),
+            }),
+        ),
+        Detail::Source { source, used_by } => with_about(
+            &source.about,
+            json!({
+                "kind": "source",
+                "name": source.name.as_str(),
+                "path": source.path,
+                "format": format!("{:?}", source.format).to_lowercase(),
+                "static": source.is_static,
+                "event_timestamp": source.event_timestamp.as_ref().map(|c| c.as_str()),
+                "created_timestamp": source.created_timestamp.as_ref().map(|c| c.as_str()),
+                "columns": source.columns.iter()
+                    .map(|(name, feature_type)| json!({ "name": name, "type": feature_type.to_string() }))
+                    .collect::<Vec<_>>(),
+                "used_by": used_by.iter().map(|v| v.as_str()).collect::<Vec<_>>(),
+            }),
+        ),
+        Detail::FeatureView(detail) => {
+            let mut json = revision(&detail.revision);
+            if let Some(fields) = json.as_object_mut() {
+                fields.insert(
+                    "versions".into(),
+                    detail
+                        .versions
+                        .iter()
+                        .map(|id| json!(id.version.0))
+                        .collect(),
+                );
+                fields.insert("used_by".into(), json!(detail.used_by));
+                fields.insert("delta_version".into(), json!(detail.delta_version));
+                fields.insert("rows".into(), json!(detail.rows));
+                fields.insert("newest_event".into(), json!(detail.newest_event.map(time)));
+                fields.insert("last_run".into(), json!(detail.last_run.as_ref().map(run)));
+            }
+            json
+        }
+        Detail::FeatureService { service, columns } => with_about(
+            &service.about,
+            json!({
+                "kind": "feature_service",
+                "name": service.name.as_str(),
+                "features": service.features.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "columns": columns.iter()
+                    .map(|c| json!({ "name": c.name, "type": c.feature_type.to_string(), "from": c.from }))
+                    .collect::<Vec<_>>(),
+            }),
+        ),
+    }
+}
+
+fn revision(view: &ViewRevision) -> Json {
+    let (source, query) = match &view.input {
+        ViewInput::Source(source) => (Some(source.as_str()), None),
+        ViewInput::Query(query) => (None, Some(query.as_str())),
+    };
+    let features: Vec<Json> = view
+        .features
+        .iter()
+        .map(|feature| {
+            let lineage = view.lineage.get(&feature.name).into_iter().flatten();
+            json!({
+                "name": feature.name.as_str(),
+                "type": feature.feature_type.to_string(),
+                "default": optional(feature.default.as_ref()),
+                "description": feature.description,
+                "lineage": lineage.map(|c| format!("{}.{}", c.source, c.column)).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    with_about(
+        &view.about,
+        json!({
+            "kind": "feature_view",
+            "name": view.id.name.as_str(),
+            "version": view.id.version.0,
+            "entities": view.entities.iter().map(|e| e.as_str()).collect::<Vec<_>>(),
+            "join_keys": join_keys(view.keys()),
+            "ttl_micros": view.ttl.map(|ttl| ttl.micros()),
+            "lookback_micros": view.lookback.map(|ttl| ttl.micros()),
+            "source": source,
+            "query": query,
+            "sources": view.sources.iter().map(|s| s.as_str()).collect::<Vec<_>>(),
+            "event_timestamp": view.event_timestamp.as_ref().map(|c| c.as_str()),
+            "created_timestamp": view.created_timestamp.as_ref().map(|c| c.as_str()),
+            "refresh": crate::commands::catalog::refresh_word(&view.refresh),
+            "refresh_reason": view.refresh_reason,
+            "offline": view.offline,
+            "online": view.online,
+            "features": features,
+        }),
+    )
+}
+
+fn join_keys(keys: &[vintner_core::JoinKey]) -> Json {
+    keys.iter()
+        .map(|key| {
+            (
+                key.name.to_string(),
+                json!(FeatureType::Scalar(key.key_type.scalar()).to_string()),
+            )
+        })
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn with_about(about: &About, mut json: Json) -> Json {
+    if let Some(fields) = json.as_object_mut() {
+        fields.insert("description".into(), json!(about.description));
+        fields.insert("owner".into(), json!(about.owner));
+        fields.insert("tags".into(), json!(about.tags));
+    }
+    json
+}

@@ -1,0 +1,98 @@
+//! Tables on a terminal, plain lines with tabs in a pipe, JSON where asked for. Data goes to stdout.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
+use serde::Serialize;
+
+/// Prints rows: a table with a head on a terminal, else a line per row with tabs between.
+pub(crate) fn rows(head: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if io::stdout().is_terminal() {
+        return writeln!(out, "{}", table(head, rows));
+    }
+    for row in rows {
+        let row: Vec<String> = row
+            .iter()
+            .map(|cell| cell.replace(['\t', '\n'], " "))
+            .collect();
+        writeln!(out, "{}", row.join("\t"))?;
+    }
+    Ok(())
+}
+
+/// Prints text as it is, with one line end at its end.
+pub(crate) fn text(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{}", text.trim_end())
+}
+
+/// Prints a value as JSON.
+pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}
+
+/// Says something that is not data, on stderr.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// A table as text.
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(head);
+    table.add_rows(rows);
+    table
+}
+
+/// A number with a comma between each three digits.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A span of time for people.
+pub(crate) fn seconds(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..1_000_000 => format!("{} ms", micros / 1_000),
+        _ => format!(
+            "{}.{:02} s",
+            micros / 1_000_000,
+            micros % 1_000_000 / 10_000
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_times_are_readable() {
+        for (number, want) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (336_776, "336,776"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(count(number), want);
+        }
+        for (micros, want) in [(7, "7 µs"), (7_900, "7 ms"), (1_230_000, "1.23 s")] {
+            assert_eq!(seconds(micros), want);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One script, run on the stores and through a service: every answer is the same.
+
+use std::fs;
+
+use serde_json::Value as Json;
+
+use crate::harness::Repo;
+
+/// Every operation, good and bad, in an order in which each has something to say.
+const SCRIPT: &[&[&str]] = &[
+    &["check"],
+    &["plan"],
+    &["plan", "--exit-code"],
+    &["get-online", "--service", "churn_model", "--entity", "customer_id=1"],
+    &["apply", "--yes"],
+    &["apply", "--yes"],
+    &["plan", "--exit-code"],
+    &["get-online", "--service", "churn_model", "--entity", "customer_id=1"],
+    &["materialize", "customer_profile"],
+    &["materialize"],
+    &["materialize"],
+    &["materialize", "customer_orders", "--start", "2026-01-01", "--end", "2026-02-01"],
+    &["materialize", "customer_orders", "--start", "2026-02-01", "--end", "2026-01-01"],
+    &["materialize", "--full-refresh"],
+    &["materialize", "customer_ordres"],
+    &["get-online", "--service", "churn_model", "--entity", "customer_id=1", "--entity", "customer_id=99"],
+    &["get-online", "--features", "customer_orders,customer_profile:plan", "--entity", "customer_id=2", "--full-names"],
+    &["get-online", "--features", "customer_orders:order", "--entity", "customer_id=2"],
+    &["get-online", "--service", "churn_model", "--entity", "customer_id=x"],
+    &["get-online", "--service", "churn_model", "--entity", "client=1"],
+    &["list", "entity"],
+    &["list", "source"],
+    &["list", "feature_view"],
+    &["list", "feature_service"],
+    &["show", "entity", "customer"],
+    &["show", "source", "orders"],
+    &["show", "feature_view", "customer_orders"],
+    &["show", "feature_service", "churn_model"],
+    &["show", "feature_view", "customer_order"],
+    &["history"],
+    &["diff", "1", "1"],
+    &["diff", "1", "7"],
+    &["rollback", "1", "--yes"],
+    &["rollback", "9", "--yes"],
+    &["runs"],
+    &["runs", "customer_orders", "--limit", "1"],
+];
+
+/// What differs between any two runs: times and ids.
+fn without_times(json: &mut Json) {
+    match json {
+        Json::Object(fields) => {
+            for name in ["offline_micros", "online_micros", "micros", "id", "started_at", "finished_at", "created_at", "out"] {
+                if fields.contains_key(name) {
+                    fields.insert(name.to_owned(), "…".into());
+                }
+            }
+            fields.values_mut().for_each(without_times);
+        }
+        Json::Array(items) => items.iter_mut().for_each(without_times),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
+
+fn answers(repo: &Repo, server: Option<&str>) -> Vec<String> {
+    let through: Vec<&str> = server.map_or(vec![], |url| vec!["--server", url]);
+    let run = |args: &[&str]| {
+        let ended = repo.run(&[args, &["--format", "json"], &through].concat());
+        let mut json: Json = serde_json::from_str(&ended.stdout).unwrap_or(Json::Null);
+        without_times(&mut json);
+        let stderr = repo.without_paths(&ended.stderr);
+        format!("{} -> {:?}\n{json:#}\n{stderr}", args.join(" "), ended.code)
+    };
+    SCRIPT.iter().map(|args| run(args)).collect()
+}
+
+#[test]
+fn the_same_script_has_the_same_answers_locally_and_through_grpc() {
+    let (local, served) = (Repo::new(), Repo::new());
+    let service = served.serve();
+    let (ours, theirs) = (answers(&local, None), answers(&served, Some(&service.url)));
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        similar_asserts(ours, theirs);
+    }
+    assert_eq!(service.stop(), Some(0));
+}
+
+fn similar_asserts(ours: &str, theirs: &str) {
+    assert!(ours == theirs, "locally:\n{ours}\n\nthrough the service:\n{theirs}");
+}
+
+#[test]
+fn a_training_dataset_is_the_same_locally_and_through_flight() {
+    let repo = Repo::new();
+    repo.done(&["apply", "--yes"]);
+    repo.done(&["materialize"]);
+    let service = repo.serve();
+    for (i, flags) in [
+        &["--service", "churn_model"][..],
+        &["--service", "churn_model", "--full-names", "--knowledge", "available"],
+        &["--features", "customer_orders:amount_of_the_day,customer_profile", "--boundary", "before"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut written = vec![];
+        for through in [&[][..], &["--server", &service.url]] {
+            let out = repo.path(&format!("out/{i}_{}.csv", through.len()));
+            let args = ["get-historical", "--entity-rows", "data/decisions.csv", "--out", out.to_str().unwrap()];
+            let mut report = repo.json(&[&args, flags as &[&str], through].concat());
+            without_times(&mut report);
+            written.push((fs::read_to_string(out).unwrap(), report));
+        }
+        assert_eq!(written[0], written[1], "{flags:?}");
+        assert_eq!(written[0].0.lines().count(), 8, "{}", written[0].0);
+    }
+    for (flags, code) in [(&["--service", "churn"][..], 2), (&["--service", "churn_model", "--timestamp-column", "no"], 2)] {
+        let args = ["get-historical", "--entity-rows", "data/decisions.csv", "--out", "out/none.csv"];
+        let local = repo.run(&[&args, flags].concat());
+        let remote = repo.run(&[&args, flags, &["--server", &service.url]].concat());
+        assert_eq!((local.code, &local.stderr), (Some(code), &remote.stderr), "{flags:?}");
+        assert_eq!(remote.code, Some(code));
+    }
+}

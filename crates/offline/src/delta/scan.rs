@@ -1,0 +1,126 @@
+//! Reads a version of a table with the columns of a view.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::{
+    catalog::{TableProvider, view::ViewTable},
+    common::ScalarValue,
+    datasource::{empty::EmptyTable, provider_as_source},
+    error::DataFusionError,
+    execution::{SessionState, SessionStateBuilder},
+    logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, ident, lit},
+    prelude::SessionConfig,
+};
+use deltalake::{DeltaTable, delta_datafusion::FileSelection};
+use vintner_core::ProjectName;
+use vintner_registry::model::ViewRevision;
+
+use super::{error::DeltaError, layout::ViewLayout, store::OfflineStore, table::TableState};
+
+impl OfflineStore {
+    /// A view's rows, as of a version of its table or as of now. Out: exactly the columns of [`ViewLayout`]. A
+    /// feature that the table does not have yet reads as null; a column that the view no longer has is left out.
+    /// No row before the first write.
+    ///
+    /// # Errors
+    /// [`DeltaError`], also when a column of the table has another type than the view says.
+    pub async fn scan(
+        &self,
+        project: &ProjectName,
+        view: &ViewRevision,
+        version: Option<u64>,
+    ) -> Result<Arc<dyn TableProvider>, DeltaError> {
+        let table = self.table(project, &view.id)?;
+        let layout = ViewLayout::of(view);
+        let state = match version {
+            Some(version) => Some(table.at(version).await?),
+            None => table.newest().await?,
+        };
+        match state {
+            Some(state) => state.provider(&layout, None).await,
+            None => Ok(Arc::new(EmptyTable::new(layout.arrow().clone()))),
+        }
+    }
+}
+
+impl TableState {
+    /// The rows of this version, or of some of its files, with the columns of `layout`.
+    ///
+    /// # Errors
+    /// [`DeltaError`], also when a column has another type than `layout` says.
+    pub(crate) async fn provider(
+        &self,
+        layout: &ViewLayout,
+        files: Option<Vec<String>>,
+    ) -> Result<Arc<dyn TableProvider>, DeltaError> {
+        self.check_types(layout)?;
+        let plan = self.rows_plan(layout.arrow(), files).await;
+        let plan = plan.map_err(|e| self.table().read_error(e))?;
+        Ok(Arc::new(ViewTable::new(plan, None)))
+    }
+
+    /// The rows as a plan with the columns of `schema`, by name; what the table does not have is null.
+    pub(crate) async fn rows_plan(
+        &self,
+        schema: &SchemaRef,
+        files: Option<Vec<String>>,
+    ) -> Result<LogicalPlan, DataFusionError> {
+        let mut scan = DeltaTable::new(self.table().log().clone())
+            .table_provider()
+            .with_eager_snapshot(self.snapshot().clone())
+            .with_session(Arc::new(scan_settings()));
+        if let Some(files) = files {
+            scan = scan.with_file_selection(FileSelection::from_file_paths(files));
+        }
+        let scan: Arc<dyn TableProvider> = scan.await?;
+        let scan = LogicalPlanBuilder::scan("data", provider_as_source(scan), None)?;
+        let found = scan.schema().clone();
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| -> Result<Expr, DataFusionError> {
+                let name = field.name();
+                let wanted = field.data_type();
+                if !found.has_column_with_unqualified_name(name) {
+                    return Ok(lit(ScalarValue::try_from(wanted)?).alias(name));
+                }
+                let column = ident(name);
+                Ok(match column.get_type(&found)? == *wanted {
+                    true => column,
+                    false => cast(column, wanted.clone()).alias(name),
+                })
+            });
+        let columns: Vec<_> = columns.collect::<Result<_, _>>()?;
+        scan.project(columns)?.build()
+    }
+
+    fn check_types(&self, layout: &ViewLayout) -> Result<(), DeltaError> {
+        let wanted = layout.delta()?;
+        let found = self.columns();
+        for field in wanted.fields() {
+            match found.field(field.name()) {
+                Some(column) if column.data_type() != field.data_type() => {
+                    return Err(DeltaError::Type {
+                        table: self.table().to_string(),
+                        column: field.name().clone(),
+                        found: column.data_type().to_string(),
+                        wanted: field.data_type().to_string(),
+                    });
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the scan takes from a session: columns come in exactly the types of the table, and filters are applied while
+/// Parquet is decoded.
+fn scan_settings() -> SessionState {
+    let mut config = SessionConfig::new();
+    let parquet = &mut config.options_mut().execution.parquet;
+    parquet.schema_force_view_types = false;
+    parquet.pushdown_filters = true;
+    SessionStateBuilder::new().with_config(config).build()
+}

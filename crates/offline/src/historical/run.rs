@@ -1,0 +1,73 @@
+//! Makes a planned dataset.
+
+use std::{fmt, sync::Arc};
+
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::internal_datafusion_err,
+    execution::SendableRecordBatchStream,
+    physical_plan::{ExecutionPlan, displayable},
+};
+
+use super::{DatasetPlan, EntityRows, HistoricalError};
+use crate::join::{JoinCounts, PitJoinExec};
+
+/// A dataset that is being made: a stream of rows, and what has been counted on the way.
+pub struct DatasetRun {
+    /// The result. Dropping it stops all reading. Its errors become [`HistoricalError`] by `from`.
+    pub rows: SendableRecordBatchStream,
+    /// What makes it.
+    pub join: Arc<PitJoinExec>,
+}
+
+impl DatasetPlan {
+    /// Begins to make the dataset, from entity rows with the planned columns and one table per planned view, in the
+    /// plan's order. A table has the columns of its view: join keys, `event_timestamp`, `created_timestamp`,
+    /// features, of Vintner's types.
+    ///
+    /// # Errors
+    /// When a table cannot be scanned, or has other columns than its view.
+    pub async fn execute(
+        &self,
+        session: &dyn Session,
+        entity_rows: EntityRows,
+        tables: &[Arc<dyn TableProvider>],
+    ) -> Result<DatasetRun, HistoricalError> {
+        if *entity_rows.schema() != self.entity_schema {
+            return Err(internal_datafusion_err!(
+                "the entity rows have other columns than the dataset was planned for"
+            )
+            .into());
+        }
+        let mut views = Vec::with_capacity(tables.len());
+        for table in tables {
+            views.push(table.scan(session, None, &[], None).await?);
+        }
+        let join = Arc::clone(&self.join);
+        let join = Arc::new(PitJoinExec::try_new(join, entity_rows.into_plan()?, views)?);
+        Ok(DatasetRun {
+            rows: join.execute(0, session.task_ctx())?,
+            join,
+        })
+    }
+}
+
+impl DatasetRun {
+    /// A handle on the counts that outlives the stream.
+    pub fn counts(&self) -> JoinCounts {
+        self.join.counts()
+    }
+
+    /// The physical plan, for people.
+    pub fn explain(&self) -> String {
+        displayable(self.join.as_ref()).indent(false).to_string()
+    }
+}
+
+impl fmt::Debug for DatasetRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatasetRun")
+            .field("join", &self.join)
+            .finish_non_exhaustive()
+    }
+}

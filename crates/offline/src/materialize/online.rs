@@ -1,0 +1,300 @@
+//! What the online store should have: the latest row of each key whose time has come.
+
+use std::sync::Arc;
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::{
+    error::DataFusionError,
+    execution::SendableRecordBatchStream,
+    logical_expr::{LogicalPlan, LogicalPlanBuilder, ident},
+    physical_plan::stream::RecordBatchStreamAdapter,
+};
+use futures::{StreamExt, future::BoxFuture};
+use serde::{Deserialize, Serialize};
+use vintner_core::{RowTime, Timestamp};
+use vintner_registry::model::ViewRevision;
+
+use super::{
+    error::MaterializeError,
+    input::instant,
+    latest::{LatestRows, Unseen},
+    progress::optional_micros,
+    run::MaterializeContext,
+};
+use crate::delta::{AddedFiles, DeltaError, TableState, ViewLayout, layout::EVENT_TIMESTAMP};
+
+/// Rows per batch of a load.
+const BATCH_ROWS: usize = 8192;
+
+/// How far a view's table has been loaded into an online store, which keeps this with the rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnlineCursor {
+    /// The table, since another one may come to its place.
+    table: String,
+    /// Its version.
+    version: u64,
+    /// The features that were loaded, as a fingerprint of their names and types.
+    layout: u32,
+    /// How many rows were held back, since their event time had not come.
+    held_back: u64,
+    /// The least event time of those rows.
+    #[serde(
+        with = "optional_micros",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    due: Option<Timestamp>,
+}
+
+impl OnlineCursor {
+    /// The version of the table that has been loaded.
+    pub fn table_version(&self) -> u64 {
+        self.version
+    }
+
+    /// When the first of the rows that are held back is due.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.due
+    }
+
+    /// The cursor as the online store keeps it: a small JSON object.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`OnlineCursor::to_json`] gives. None for anything else, so that everything is loaded again.
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// What to put into the online store.
+pub struct OnlineLoad {
+    /// At most one row per key, with the columns of [`ViewLayout`], in no particular order.
+    pub batches: SendableRecordBatchStream,
+    /// How many rows that is.
+    pub rows: u64,
+    /// How many rows of the table are held back, since their event time has not come.
+    pub held_back: u64,
+    /// Where the next load goes on, once all of this one is in the store. None when there is no table.
+    pub cursor: Option<OnlineCursor>,
+}
+
+/// The latest row of each key that has come to count since a cursor, or at all: the greatest row time at or before
+/// `now`, and of equal ones the one with the greater values. A key whose latest row was given before may be given
+/// again; one whose latest row is not new is not given.
+///
+/// Only what was added to the table since the cursor is read, and rows that were held back and are due; all of the
+/// table without a cursor, or when the cursor is of another table or of other features. Rows that went away since are
+/// no matter: a store that never goes back in time would not take an older row in place of one that it has.
+///
+/// Memory: one row per key, not the history.
+///
+/// # Errors
+/// [`MaterializeError`] when the table cannot be read.
+pub fn online_rows<'a>(
+    context: &'a MaterializeContext<'a>,
+    view: &'a ViewRevision,
+    since: Option<&'a OnlineCursor>,
+    now: Timestamp,
+) -> BoxFuture<'a, Result<OnlineLoad, MaterializeError>> {
+    Box::pin(load(context, view, since, now))
+}
+
+async fn load(
+    context: &MaterializeContext<'_>,
+    view: &ViewRevision,
+    since: Option<&OnlineCursor>,
+    now: Timestamp,
+) -> Result<OnlineLoad, MaterializeError> {
+    let delta_error = |source| MaterializeError::Delta {
+        view: view.id.clone(),
+        source,
+    };
+    let table = context.store.table(context.project, &view.id);
+    let table = table.map_err(delta_error)?;
+    let latest = LatestRows::new(view);
+    let layout = ViewLayout::of(view);
+    let Some(state) = table.newest().await.map_err(delta_error)? else {
+        return Ok(OnlineLoad {
+            batches: stream(layout.arrow(), latest),
+            rows: 0,
+            held_back: 0,
+            cursor: None,
+        });
+    };
+    let mut loading = Loading {
+        context,
+        view,
+        state: &state,
+        layout,
+        now,
+        latest,
+        held_back: Held::default(),
+    };
+    let since = since.filter(|since| {
+        since.table == state.id()
+            && since.version <= state.version()
+            && since.layout == view.layout().fingerprint()
+    });
+    let added = match since {
+        Some(since) => added_since(&state, since.version)
+            .await
+            .map_err(delta_error)?,
+        None => None,
+    };
+    match (since, added) {
+        (Some(since), Some(added)) => loading.go_on(since, added).await?,
+        _ => loading.read_all().await?,
+    }
+    let cursor = OnlineCursor {
+        table: state.id().to_owned(),
+        version: state.version(),
+        layout: view.layout().fingerprint(),
+        held_back: loading.held_back.rows,
+        due: loading.held_back.due,
+    };
+    Ok(OnlineLoad {
+        rows: loading.latest.len() as u64,
+        held_back: loading.held_back.rows,
+        batches: stream(loading.layout.arrow(), loading.latest),
+        cursor: Some(cursor),
+    })
+}
+
+/// Rows whose time has not come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    rows: u64,
+    due: Option<Timestamp>,
+}
+
+impl Held {
+    fn add(&mut self, event: Timestamp) {
+        self.rows += 1;
+        self.due = Some(self.due.map_or(event, |due| due.min(event)));
+    }
+}
+
+struct Loading<'a> {
+    context: &'a MaterializeContext<'a>,
+    view: &'a ViewRevision,
+    state: &'a TableState,
+    layout: ViewLayout,
+    now: Timestamp,
+    latest: LatestRows,
+    held_back: Held,
+}
+
+impl Loading<'_> {
+    async fn read_all(&mut self) -> Result<(), MaterializeError> {
+        self.offer(None, None, |_| Unseen::Taken).await
+    }
+
+    /// Reads what was added since, and of the rest what may matter beside it: rows that were held back, and rows
+    /// that may tie with the added ones.
+    async fn go_on(
+        &mut self,
+        since: &OnlineCursor,
+        added: Vec<String>,
+    ) -> Result<(), MaterializeError> {
+        let is_due = since.due.is_some_and(|due| due <= self.now);
+        let others: Vec<_> = self.state.files().iter().map(|file| file.path()).collect();
+        let gone = since.held_back > 0 && self.state.version() > since.version;
+        let others: Vec<_> = others
+            .into_iter()
+            .filter(|path| !added.contains(path))
+            .collect();
+        if !added.is_empty() {
+            self.offer(Some(added), None, |_| Unseen::Taken).await?;
+        }
+        // Rows that were held back may have come or gone; then they are counted again.
+        let recount = is_due || gone;
+        let held_from = since.due.filter(|_| recount);
+        if !recount {
+            self.held_back.rows += since.held_back;
+            self.held_back.due = self.held_back.due.into_iter().chain(since.due).min();
+        }
+        let from = held_from.into_iter().chain(self.latest.earliest()).min();
+        let Some(from) = from.filter(|_| !others.is_empty()) else {
+            return Ok(());
+        };
+        let was_held = move |row: RowTime| held_from.is_some_and(|held| held <= row.event);
+        let unseen = move |row: RowTime| match was_held(row) {
+            true => Unseen::Taken,
+            false => Unseen::Left,
+        };
+        self.offer(Some(others), Some((from, held_from)), unseen)
+            .await
+    }
+
+    /// Lets the rows of some files, or of all, from an event time on, compete; counts those whose time has not come,
+    /// if they are at or after the second instant.
+    async fn offer(
+        &mut self,
+        files: Option<Vec<String>>,
+        from: Option<(Timestamp, Option<Timestamp>)>,
+        unseen: impl Fn(RowTime) -> Unseen,
+    ) -> Result<(), MaterializeError> {
+        let rows = self.state.rows_plan(self.layout.arrow(), files).await;
+        let rows = rows.and_then(|rows| match from {
+            Some((from, _)) => after(rows, from),
+            None => Ok(rows),
+        });
+        let failed = |e: DataFusionError| MaterializeError::Delta {
+            view: self.view.id.clone(),
+            source: self.state.table().read_error(e),
+        };
+        let rows = rows.map_err(failed)?;
+        let counted = |event: Timestamp| match from {
+            None => true,
+            Some((_, held_from)) => held_from.is_some_and(|held| held <= event),
+        };
+        let frame = self.context.session.execute_logical_plan(rows).await;
+        let mut stream = frame
+            .map_err(failed)?
+            .execute_stream()
+            .await
+            .map_err(failed)?;
+        let now = self.now;
+        while let Some(batch) = stream.next().await {
+            let held_back = &mut self.held_back;
+            let offered = self.latest.offer(&batch.map_err(failed)?, |row| {
+                if row.event <= now {
+                    return Some(unseen(row));
+                }
+                if counted(row.event) {
+                    held_back.add(row.event);
+                }
+                None
+            });
+            offered.map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The paths of the files of a table version that hold all rows added since an earlier one. None when that cannot be
+/// told, or would be all files.
+async fn added_since(state: &TableState, version: u64) -> Result<Option<Vec<String>>, DeltaError> {
+    let mut added = AddedFiles::default();
+    for version in version + 1..=state.version() {
+        match state.table().actions(version).await? {
+            Some(actions) => added.then(actions),
+            None => return Ok(None),
+        }
+    }
+    Ok(added.paths())
+}
+
+fn after(rows: LogicalPlan, from: Timestamp) -> Result<LogicalPlan, DataFusionError> {
+    let filter = ident(EVENT_TIMESTAMP).gt_eq(instant(from));
+    LogicalPlanBuilder::from(rows).filter(filter)?.build()
+}
+
+fn stream(schema: &SchemaRef, latest: LatestRows) -> SendableRecordBatchStream {
+    let batches = latest.into_batches(BATCH_ROWS);
+    let batches = batches.map(|batch| -> Result<RecordBatch, DataFusionError> { Ok(batch?) });
+    let batches = futures::stream::iter(batches);
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
+}

@@ -1,0 +1,8 @@
+//! Runs against small worlds: files in a temporary folder, tables in memory.
+
+mod faults;
+mod online;
+mod plans;
+mod properties;
+mod runs;
+mod world;

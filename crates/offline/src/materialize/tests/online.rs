@@ -1,0 +1,117 @@
+//! What the online store is given.
+
+use super::world::*;
+
+fn made(row: Row, made: i64) -> Row {
+    Row {
+        made: Some(made),
+        ..row
+    }
+}
+
+#[tokio::test]
+async fn the_latest_row_of_each_key_whose_time_has_come() {
+    let world = World::new();
+    let view = row_local();
+    world.write(
+        "a",
+        &[
+            row(1, 10, 1),
+            row(1, 20, 2),
+            row(1, 101, 3),
+            row(2, 100, 4),
+            row(3, 102, 5),
+            made(row(4, 10, 6), 12),
+            made(row(4, 10, 7), 11),
+        ],
+    );
+    world.run(&view, 1000).await;
+    let (rows, held_back, cursor) = world.online(&view, None, 100).await;
+    assert_eq!(
+        rows,
+        [
+            (1, 20, 20, vec![Some(2)]),
+            (2, 100, 100, vec![Some(4)]),
+            (4, 10, 12, vec![Some(6)]),
+        ]
+    );
+    assert_eq!(held_back, 2);
+    // Rows that were held back come when they are due, and nothing else is read again.
+    let (rows, held_back, cursor) = world.online(&view, cursor.as_ref(), 101).await;
+    assert_eq!((rows, held_back), (vec![(1, 101, 101, vec![Some(3)])], 1));
+    let (rows, held_back, cursor) = world.online(&view, cursor.as_ref(), 101).await;
+    assert_eq!((rows, held_back), (vec![], 1));
+    let (rows, held_back, _) = world.online(&view, cursor.as_ref(), 102).await;
+    assert_eq!((rows, held_back), (vec![(3, 102, 102, vec![Some(5)])], 0));
+}
+
+#[tokio::test]
+async fn a_load_goes_on_with_what_was_added() {
+    let world = World::new();
+    let view = row_local();
+    world.write("a", &[row(1, 10, 1), row(2, 20, 2), row(3, 200, 3)]);
+    world.run(&view, 100).await;
+    let (_, _, cursor) = world.online(&view, None, 100).await;
+    world.write("b", &[row(1, 5, 9), row(4, 30, 4), row(4, 300, 5)]);
+    world.run(&view, 100).await;
+    let (rows, held_back, cursor) = world.online(&view, cursor.as_ref(), 100).await;
+    // The older row of key 1 loses against the one that was loaded before, which is given again.
+    let want = [(1, 10, 10, vec![Some(1)]), (4, 30, 30, vec![Some(4)])];
+    assert_eq!((rows, held_back), (want.into(), 2));
+    let (rows, held_back, _) = world.online(&view, cursor.as_ref(), 300).await;
+    let want = [(3, 200, 200, vec![Some(3)]), (4, 300, 300, vec![Some(5)])];
+    assert_eq!((rows, held_back), (want.into(), 0));
+}
+
+#[tokio::test]
+async fn a_tie_with_a_row_that_was_loaded_before_is_decided_by_the_values() {
+    let world = World::new();
+    let view = row_local();
+    world.write("a", &[row(1, 10, 7), row(2, 10, 3)]);
+    world.run(&view, 100).await;
+    let (_, _, cursor) = world.online(&view, None, 100).await;
+    world.write("b", &[row(1, 10, 5), row(2, 10, 4)]);
+    world.run(&view, 100).await;
+    let (rows, _, _) = world.online(&view, cursor.as_ref(), 100).await;
+    let want = [(1, 10, 10, vec![Some(7)]), (2, 10, 10, vec![Some(4)])];
+    assert_eq!(rows, want);
+}
+
+#[tokio::test]
+async fn a_backfill_gives_every_row_again() {
+    let world = World::new();
+    world.write("a", &[row(1, 10, 1), row(2, 20, 2)]);
+    world.run(&row_local(), 100).await;
+    let (_, _, cursor) = world.online(&row_local(), None, 100).await;
+    let wider = row_local_wider();
+    world.run(&wider, 100).await;
+    let (rows, _, _) = world.online(&wider, cursor.as_ref(), 100).await;
+    let want = [
+        (1, 10, 10, vec![Some(1), Some(2)]),
+        (2, 20, 20, vec![Some(2), Some(4)]),
+    ];
+    assert_eq!(rows, want);
+}
+
+#[tokio::test]
+async fn held_back_rows_that_went_away_are_not_counted() {
+    let world = World::new();
+    let view = row_local();
+    world.write("a", &[row(1, 10, 1), row(1, 200, 2), row(1, 300, 3)]);
+    world.run(&view, 100).await;
+    let (_, held_back, cursor) = world.online(&view, None, 100).await;
+    assert_eq!(held_back, 2);
+    world.write("a", &[row(1, 10, 1), row(1, 300, 3)]);
+    world.run(&view, 100).await;
+    let (_, held_back, cursor) = world.online(&view, cursor.as_ref(), 100).await;
+    assert_eq!(held_back, 1);
+    let (rows, held_back, _) = world.online(&view, cursor.as_ref(), 300).await;
+    assert_eq!((rows, held_back), (vec![(1, 300, 300, vec![Some(3)])], 0));
+}
+
+#[tokio::test]
+async fn without_a_table_there_is_nothing() {
+    let world = World::new();
+    let (rows, held_back, cursor) = world.online(&row_local(), None, 100).await;
+    assert_eq!((rows, held_back, cursor), (vec![], 0, None));
+}

@@ -1,0 +1,347 @@
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use vintner_core::Value;
+
+use super::*;
+use crate::tests::{chain, feature, key, revision, row, suite, time};
+
+/// A map that a few rows fill.
+const SMALL_MAP: usize = 64 << 10;
+
+fn project() -> ProjectName {
+    "project".parse().unwrap()
+}
+
+fn view() -> ViewId {
+    "view@1".parse().unwrap()
+}
+
+/// Rows of about a kilobyte.
+fn rows(ids: std::ops::Range<i64>) -> Vec<OnlineRow> {
+    let revision = revision("view@1", &[feature("text", "string")], None);
+    let value = Some(Value::String("x".repeat(1000)));
+    ids.map(|id| {
+        row(
+            &revision,
+            &id.to_string(),
+            time(id, 0),
+            std::slice::from_ref(&value),
+        )
+    })
+    .collect()
+}
+
+async fn write(store: &EmbeddedStore, rows: &[OnlineRow]) -> Result<WriteReport, OnlineError> {
+    store.write(&project(), &view(), None, rows).await
+}
+
+async fn read(
+    store: &EmbeddedStore,
+    rows: &[OnlineRow],
+) -> Result<Vec<Option<Bytes>>, OnlineError> {
+    let (view, keys) = (
+        view(),
+        rows.iter().map(|row| row.key.clone()).collect::<Vec<_>>(),
+    );
+    let mut read = store
+        .read(
+            &project(),
+            &[Lookup {
+                view: &view,
+                keys: &keys,
+            }],
+        )
+        .await?;
+    Ok(read.remove(0))
+}
+
+async fn assert_holds(store: &EmbeddedStore, rows: &[OnlineRow]) {
+    let stored = read(store, rows).await.unwrap();
+    assert!(
+        stored
+            .iter()
+            .zip(rows)
+            .all(|(stored, row)| stored.as_deref() == Some(row.row.as_bytes()))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_store_keeps_the_rules_of_every_store() {
+    let folder = tempfile::tempdir().unwrap();
+    suite::run(Arc::new(EmbeddedStore::open(folder.path()).await.unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_that_has_to_grow_keeps_the_rules_of_every_store() {
+    let folder = tempfile::tempdir().unwrap();
+    suite::run(Arc::new(
+        EmbeddedStore::open_with(folder.path(), SMALL_MAP)
+            .await
+            .unwrap(),
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn opening_a_folder_twice_gives_one_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = EmbeddedStore::open(folder.path()).await.unwrap();
+    let two = EmbeddedStore::open(
+        &folder
+            .path()
+            .join("..")
+            .join(folder.path().file_name().unwrap()),
+    )
+    .await
+    .unwrap();
+    let rows = rows(0..10);
+    write(&one, &rows).await.unwrap();
+    assert_holds(&two, &rows).await;
+    drop(one);
+    assert_holds(&two, &rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_can_be_opened_while_its_last_user_drops_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = rows(0..10);
+    write(&EmbeddedStore::open(folder.path()).await.unwrap(), &rows)
+        .await
+        .unwrap();
+    let users = (0..8).map(|_| {
+        let (path, rows) = (folder.path().to_owned(), rows.clone());
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                assert_holds(&EmbeddedStore::open(&path).await.unwrap(), &rows).await;
+            }
+        })
+    });
+    for user in futures::future::join_all(users).await {
+        user.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stored_value_without_a_row_time_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let rows = rows(0..3);
+    for (row, length) in rows.iter().zip([0, 1, 16]) {
+        put_raw(&store, &row.key, &vec![0xff; length]);
+    }
+    assert_eq!(
+        write(&store, &rows).await.unwrap(),
+        WriteReport {
+            written: 3,
+            kept: 0
+        }
+    );
+    assert_holds(&store, &rows).await;
+}
+
+#[tokio::test]
+async fn a_long_key_is_never_taken_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let long = key(&"k".repeat(1000));
+    let rows = [OnlineRow {
+        key: long.clone(),
+        ..rows(0..1).remove(0)
+    }];
+    // The place of the key holds something else, as if two keys had one hash.
+    for other in [
+        vec![],
+        vec![0xff; 40],
+        [5_u64.to_le_bytes().as_slice(), b"other row"].concat(),
+    ] {
+        put_raw(&store, &long, &other);
+        for err in [
+            read(&store, &rows).await.unwrap_err(),
+            write(&store, &rows).await.unwrap_err(),
+        ] {
+            assert!(
+                matches!(&err, OnlineError::KeyCollision { key, .. } if *key == long),
+                "{err:?}"
+            );
+        }
+    }
+}
+
+fn put_raw(store: &EmbeddedStore, key: &EntityKey, value: &[u8]) {
+    let mut stored_key = view_prefix(&project(), &view());
+    push_entity(&mut stored_key, key);
+    store
+        .environment
+        .write("test", |txn, databases| {
+            databases.rows.put(txn, &stored_key, value)
+        })
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_a_store_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let made = async |name: &str| {
+        write(
+            &EmbeddedStore::open(&at(name)).await.unwrap(),
+            &rows(0..100),
+        )
+        .await
+        .unwrap();
+        at(name).join("data.mdb")
+    };
+    std::fs::write(at("file"), "").unwrap();
+    std::fs::create_dir(at("other")).unwrap();
+    std::fs::write(at("other").join("data.mdb"), vec![7; 8192]).unwrap();
+    let cut = made("cut").await;
+    std::fs::File::options()
+        .write(true)
+        .open(cut)
+        .unwrap()
+        .set_len(3 * 4096)
+        .unwrap();
+    made("newer").await;
+    set_format(&at("newer"), b"2").await;
+
+    let mut messages = Vec::new();
+    for name in ["file", "other", "cut", "newer"] {
+        let message = chain(&EmbeddedStore::open(&at(name)).await.unwrap_err());
+        let root = folder.path().canonicalize().unwrap();
+        messages.push(
+            message
+                .replace(&root.display().to_string(), "FOLDER")
+                .replace(&folder.path().display().to_string(), "FOLDER"),
+        );
+    }
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+async fn set_format(folder: &Path, format: &[u8]) {
+    let store = EmbeddedStore::open(folder).await.unwrap();
+    store.environment.set_format(format);
+}
+
+// Other processes: the test starts its own program again, which then runs `in_another_process` alone.
+
+const FOLDER: &str = "VINTNER_TEST_FOLDER";
+
+/// What the other process does.
+const JOB: &str = "VINTNER_TEST_JOB";
+
+fn another_process(folder: &Path, job: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "embedded::tests::in_another_process",
+            "--nocapture",
+        ])
+        .env(FOLDER, folder)
+        .env(JOB, job)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Lines that the other process says by `say`.
+fn said(child: &mut Child) -> impl Iterator<Item = String> + use<> {
+    BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| line.split_once("said: ").map(|(_, what)| what.to_owned()))
+}
+
+fn say(what: impl std::fmt::Display) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\nsaid: {what}").unwrap();
+    out.flush().unwrap();
+}
+
+#[tokio::test]
+async fn in_another_process() {
+    let (Ok(folder), Ok(job)) = (std::env::var(FOLDER), std::env::var(JOB)) else {
+        return;
+    };
+    let store = EmbeddedStore::open_with(&PathBuf::from(folder), SMALL_MAP)
+        .await
+        .unwrap();
+    match &*job {
+        "fill" => {
+            write(&store, &rows(0..2000)).await.unwrap();
+        }
+        "write for ever" => {
+            for id in 0.. {
+                write(&store, &rows(id..id + 1)).await.unwrap();
+                say(id);
+            }
+        }
+        "die in a transaction" => {
+            let mut writes = store.environment.write("test", |txn, databases| {
+                databases.rows.put(txn, b"half", b"done")?;
+                say("writing");
+                std::io::stdin().read_line(&mut String::new())?;
+                Ok(())
+            });
+            writes = writes.and(Ok(()));
+            panic!("was not killed: {writes:?}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_another_process_has_grown_is_read_and_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open_with(folder.path(), SMALL_MAP)
+        .await
+        .unwrap();
+    assert!(
+        another_process(folder.path(), "fill")
+            .wait()
+            .unwrap()
+            .success()
+    );
+    assert_holds(&store, &rows(0..2000)).await;
+    write(&store, &rows(2000..2500)).await.unwrap();
+    assert!(
+        another_process(folder.path(), "fill")
+            .wait()
+            .unwrap()
+            .success()
+    );
+    write(&store, &rows(2500..5000)).await.unwrap();
+    assert_holds(&store, &rows(0..5000)).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_the_death_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = another_process(folder.path(), "write for ever");
+    let acknowledged = said(&mut child).nth(100).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    assert_holds(&store, &rows(0..acknowledged.parse::<i64>().unwrap() + 1)).await;
+    write(&store, &rows(0..2000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_dies_in_a_transaction_leaves_nothing_and_blocks_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let mut child = another_process(folder.path(), "die in a transaction");
+    assert_eq!(said(&mut child).next().as_deref(), Some("writing"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    write(&store, &rows(0..10)).await.unwrap();
+    assert_holds(&store, &rows(0..10)).await;
+    let half = store.environment.read("test", |txn, databases| {
+        Ok(databases.rows.get(txn, b"half")?.is_some())
+    });
+    assert!(!half.unwrap());
+}

@@ -1,0 +1,479 @@
+//! What holds for every online store. Each check has a project of its own, so all of them can use one store.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use vintner_core::{EntityKey, ProjectName, RowTime, Value, ViewId};
+
+use super::{feature, key, revision, row, time};
+use crate::{Lookup, OnlineRow, OnlineStore, WriteReport, row::RowHeader};
+
+/// Runs every check on a store. All of them run, and the ones that fail are named.
+pub(crate) async fn run(store: Arc<dyn OnlineStore>) {
+    let mut failed = Vec::new();
+    for (index, (name, check)) in CHECKS.iter().enumerate() {
+        let project = format!("suite{index}").parse().unwrap();
+        let checked = check(Arc::clone(&store), project);
+        if AssertUnwindSafe(checked).catch_unwind().await.is_err() {
+            failed.push(*name);
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{store:?} does not keep these rules: {failed:#?}"
+    );
+}
+
+type Check = fn(Arc<dyn OnlineStore>, ProjectName) -> BoxFuture<'static, ()>;
+
+macro_rules! checks {
+    ($($name:ident),* $(,)?) => {
+        &[$((stringify!($name), |store, project| $name(store, project).boxed())),*]
+    };
+}
+
+const CHECKS: &[(&str, Check)] = checks![
+    what_was_never_written_is_not_there,
+    a_row_replaces_what_is_not_newer,
+    the_greatest_of_one_call_stays_whatever_the_order,
+    of_equal_rows_the_last_stays,
+    projects_views_versions_and_keys_do_not_mix,
+    answers_have_the_order_of_the_question,
+    many_rows_are_written_in_one_call,
+    long_keys_and_large_rows_come_back,
+    writers_at_the_same_time_end_with_the_greatest,
+    progress_is_kept_per_view,
+    deleting_a_view_leaves_the_others,
+    many_rows_are_deleted_in_one_call,
+    a_store_that_is_there_says_what_it_is,
+];
+
+fn view(id: &str) -> ViewId {
+    id.parse().unwrap()
+}
+
+/// A row that says when it was written and `tag`.
+fn tagged(id: &str, time: RowTime, tag: &str) -> OnlineRow {
+    let revision = revision("view@1", &[feature("tag", "string")], None);
+    row(&revision, id, time, &[Some(Value::String(tag.into()))])
+}
+
+async fn read_one(
+    store: &dyn OnlineStore,
+    project: &ProjectName,
+    view: &ViewId,
+    key: &EntityKey,
+) -> Option<Bytes> {
+    let keys = [key.clone()];
+    let mut rows = store
+        .read(project, &[Lookup { view, keys: &keys }])
+        .await
+        .unwrap();
+    rows.pop().unwrap().pop().unwrap()
+}
+
+async fn what_was_never_written_is_not_there(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("nothing@1");
+    assert_eq!(read_one(&*store, &project, &view, &key("x")).await, None);
+    assert_eq!(store.progress(&project, &view).await.unwrap(), None);
+    assert_eq!(store.delete_view(&project, &view).await.unwrap(), 0);
+    let report = store.write(&project, &view, None, &[]).await.unwrap();
+    assert_eq!(report, WriteReport::default());
+    assert!(store.read(&project, &[]).await.unwrap().is_empty());
+    let nobody = store
+        .read(
+            &project,
+            &[Lookup {
+                view: &view,
+                keys: &[],
+            }],
+        )
+        .await
+        .unwrap();
+    assert_eq!(nobody, [vec![]]);
+}
+
+async fn a_row_replaces_what_is_not_newer(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("order@1");
+    // Bytes above 0x7f and on every place of the time, or a comparison as text or as floats would pass.
+    let grid = [
+        i64::MIN,
+        -256,
+        -1,
+        0,
+        1,
+        127,
+        128,
+        255,
+        256,
+        (1 << 53) + 1,
+        (1 << 53) + 2,
+        i64::MAX,
+    ];
+    let mut rows = Vec::new();
+    for (i, &stored) in grid.iter().enumerate() {
+        for (j, &new) in grid.iter().enumerate() {
+            for (kind, stored, new) in [
+                ("event", time(stored, 5), time(new, 5)),
+                ("created", time(5, stored), time(5, new)),
+                ("both", time(stored, new), time(new, stored)),
+            ] {
+                rows.push((format!("{kind} {i} {j}"), stored, new));
+            }
+        }
+    }
+    let first: Vec<_> = rows
+        .iter()
+        .map(|(id, stored, _)| tagged(id, *stored, "stored"))
+        .collect();
+    let report = store.write(&project, &view, None, &first).await.unwrap();
+    assert_eq!(
+        report,
+        WriteReport {
+            written: rows.len() as u64,
+            kept: 0
+        }
+    );
+    let second: Vec<_> = rows
+        .iter()
+        .map(|(id, _, new)| tagged(id, *new, "new"))
+        .collect();
+    let report = store.write(&project, &view, None, &second).await.unwrap();
+    let kept = rows.iter().filter(|(_, stored, new)| stored > new).count() as u64;
+    assert_eq!(
+        report,
+        WriteReport {
+            written: rows.len() as u64 - kept,
+            kept
+        }
+    );
+    for (((id, stored, new), first), second) in rows.iter().zip(&first).zip(&second) {
+        let want = if new >= stored { second } else { first };
+        let got = read_one(&*store, &project, &view, &want.key).await.unwrap();
+        assert_eq!(got, want.row.as_bytes(), "{id}: {stored:?} then {new:?}");
+    }
+}
+
+async fn the_greatest_of_one_call_stays_whatever_the_order(
+    store: Arc<dyn OnlineStore>,
+    project: ProjectName,
+) {
+    let view = view("batch@1");
+    for (id, order) in [
+        ("a", [1, 2, 3]),
+        ("b", [3, 2, 1]),
+        ("c", [2, 3, 1]),
+        ("d", [2, 1, 3]),
+    ] {
+        let rows = order.map(|event| tagged(id, time(event, 0), ""));
+        store.write(&project, &view, None, &rows).await.unwrap();
+        let got = read_one(&*store, &project, &view, &key(id)).await.unwrap();
+        assert_eq!(
+            RowHeader::parse(&got).unwrap().time,
+            time(3, 0),
+            "{order:?}"
+        );
+    }
+}
+
+async fn of_equal_rows_the_last_stays(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("equal@1");
+    let rows = ["first", "second"].map(|tag| tagged("x", time(1, 1), tag));
+    let report = store.write(&project, &view, None, &rows).await.unwrap();
+    assert_eq!(
+        report,
+        WriteReport {
+            written: 2,
+            kept: 0
+        }
+    );
+    assert_eq!(
+        read_one(&*store, &project, &view, &rows[0].key)
+            .await
+            .unwrap(),
+        rows[1].row.as_bytes()
+    );
+    store
+        .write(&project, &view, None, &rows[..1])
+        .await
+        .unwrap();
+    assert_eq!(
+        read_one(&*store, &project, &view, &rows[0].key)
+            .await
+            .unwrap(),
+        rows[0].row.as_bytes()
+    );
+}
+
+async fn projects_views_versions_and_keys_do_not_mix(
+    store: Arc<dyn OnlineStore>,
+    project: ProjectName,
+) {
+    let projects = [project.clone(), format!("{project}_b").parse().unwrap()];
+    let views = ["v@1", "v@2", "v@12", "v_w@1", "vw@1", "w@1"].map(view);
+    let keys = [
+        b"".as_slice(),
+        b"\0",
+        b"\0\0",
+        b"a",
+        b"a\0",
+        b"A",
+        b"ab",
+        b"}",
+        b"}:v@1",
+        b"a}:w@1",
+        b"|",
+        b"*",
+        b"?",
+        b"[a]",
+        b"\\",
+        b"\r\n",
+        b"\xff",
+        b"\xff\xff",
+    ]
+    .map(EntityKey::from_bytes);
+    let mut places = Vec::new();
+    for project in &projects {
+        for view in &views {
+            for key in &keys {
+                places.push((project, view, key));
+            }
+        }
+    }
+    for (number, (project, view, key)) in places.iter().enumerate() {
+        let row = OnlineRow {
+            key: (*key).clone(),
+            ..tagged("", time(0, 0), &number.to_string())
+        };
+        store.write(project, view, None, &[row]).await.unwrap();
+    }
+    for (number, (project, view, key)) in places.iter().enumerate() {
+        let want = tagged("", time(0, 0), &number.to_string());
+        let got = read_one(&*store, project, view, key).await.unwrap();
+        assert_eq!(got, want.row.as_bytes(), "{project} {view} {key:?}");
+    }
+}
+
+async fn answers_have_the_order_of_the_question(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let views = ["one@1", "two@1"].map(view);
+    let rows = ["a", "b", "c"].map(|id| tagged(id, time(0, 0), id));
+    store.write(&project, &views[0], None, &rows).await.unwrap();
+    store
+        .write(&project, &views[1], None, &rows[1..2])
+        .await
+        .unwrap();
+    let keys = ["c", "x", "a", "c", "b"].map(key);
+    let some = |row: &OnlineRow| Some(Bytes::copy_from_slice(row.row.as_bytes()));
+    let [a, b, c] = rows.each_ref().map(some);
+    let lookups = [
+        Lookup {
+            view: &views[1],
+            keys: &keys,
+        },
+        Lookup {
+            view: &views[0],
+            keys: &keys[..2],
+        },
+        Lookup {
+            view: &views[0],
+            keys: &[],
+        },
+        Lookup {
+            view: &views[0],
+            keys: &keys,
+        },
+    ];
+    let got = store.read(&project, &lookups).await.unwrap();
+    let want = [
+        vec![None, None, None, None, b.clone()],
+        vec![c.clone(), None],
+        vec![],
+        vec![c.clone(), None, a, c, b],
+    ];
+    assert_eq!(got, want);
+}
+
+async fn many_rows_are_written_in_one_call(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("many@1");
+    let rows: Vec<_> = (0..20_000)
+        .map(|i| tagged(&format!("entity {i}"), time(i, 0), "tag"))
+        .collect();
+    let report = store.write(&project, &view, None, &rows).await.unwrap();
+    assert_eq!(
+        report,
+        WriteReport {
+            written: 20_000,
+            kept: 0
+        }
+    );
+    let keys: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
+    let got = store
+        .read(
+            &project,
+            &[Lookup {
+                view: &view,
+                keys: &keys,
+            }],
+        )
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!(got.len(), rows.len());
+    assert!(
+        got.iter()
+            .zip(&rows)
+            .all(|(got, row)| got.as_deref() == Some(row.row.as_bytes()))
+    );
+}
+
+async fn long_keys_and_large_rows_come_back(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("long@1");
+    let mut rows: Vec<_> = (380..520)
+        .map(|length| tagged(&"k".repeat(length), time(0, 0), ""))
+        .collect();
+    // Long keys that differ in their last byte only, and one that another begins with.
+    rows.extend(
+        ["a", "b", "ab"]
+            .map(|end| tagged(&format!("{}{end}", "k".repeat(100_000)), time(0, 0), end)),
+    );
+    rows.push(tagged("large", time(0, 0), &"x".repeat(3 << 20)));
+    store.write(&project, &view, None, &rows).await.unwrap();
+    for row in &rows {
+        let got = read_one(&*store, &project, &view, &row.key).await.unwrap();
+        assert!(
+            got == row.row.as_bytes(),
+            "a key of {} bytes",
+            row.key.as_bytes().len()
+        );
+    }
+    let older: Vec<_> = rows
+        .iter()
+        .map(|row| OnlineRow {
+            key: row.key.clone(),
+            ..tagged("", time(-1, 0), "")
+        })
+        .collect();
+    let report = store.write(&project, &view, None, &older).await.unwrap();
+    assert_eq!(
+        report,
+        WriteReport {
+            written: 0,
+            kept: rows.len() as u64
+        }
+    );
+    assert_eq!(
+        store.delete_view(&project, &view).await.unwrap(),
+        rows.len() as u64
+    );
+}
+
+async fn writers_at_the_same_time_end_with_the_greatest(
+    store: Arc<dyn OnlineStore>,
+    project: ProjectName,
+) {
+    let view = view("race@1");
+    let writers = (0..4).map(|writer| {
+        let (store, project, view) = (Arc::clone(&store), project.clone(), view.clone());
+        async move {
+            for step in 0..25 {
+                let rows: Vec<_> = (0..20)
+                    .map(|id| {
+                        tagged(
+                            &id.to_string(),
+                            time((step * 7 + writer * 13 + id) % 50, writer),
+                            &format!("{writer} {step}"),
+                        )
+                    })
+                    .collect();
+                store.write(&project, &view, None, &rows).await.unwrap();
+            }
+        }
+    });
+    futures::future::join_all(writers.map(tokio::spawn))
+        .await
+        .into_iter()
+        .for_each(|done| done.unwrap());
+    for id in 0..20 {
+        let all = (0..4).flat_map(|writer| {
+            (0..25).map(move |step| time((step * 7 + writer * 13 + id) % 50, writer))
+        });
+        let got = read_one(&*store, &project, &view, &key(&id.to_string()))
+            .await
+            .unwrap();
+        assert_eq!(Some(RowHeader::parse(&got).unwrap().time), all.max());
+    }
+}
+
+async fn progress_is_kept_per_view(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let (one, two) = (view("one@1"), view("one@2"));
+    for progress in [b"first".as_slice(), b"second", b"", &[0, 255, 10]] {
+        store.set_progress(&project, &one, progress).await.unwrap();
+        assert_eq!(
+            store.progress(&project, &one).await.unwrap().as_deref(),
+            Some(progress)
+        );
+    }
+    assert_eq!(store.progress(&project, &two).await.unwrap(), None);
+    store.set_progress(&project, &two, b"two").await.unwrap();
+    store.delete_view(&project, &one).await.unwrap();
+    assert_eq!(store.progress(&project, &one).await.unwrap(), None);
+    assert_eq!(
+        store.progress(&project, &two).await.unwrap().as_deref(),
+        Some(b"two".as_slice())
+    );
+}
+
+async fn deleting_a_view_leaves_the_others(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let other: ProjectName = format!("{project}_other").parse().unwrap();
+    let views = ["v@1", "v@2", "v@11", "v_v@1", "w@1"].map(view);
+    let rows = ["a", "}:v@1", "v@1"].map(|id| tagged(id, time(0, 0), id));
+    for project in [&project, &other] {
+        for view in &views {
+            store.write(project, view, None, &rows).await.unwrap();
+        }
+    }
+    assert_eq!(store.delete_view(&project, &views[0]).await.unwrap(), 3);
+    assert_eq!(store.delete_view(&project, &views[0]).await.unwrap(), 0);
+    for project in [&project, &other] {
+        for view in &views {
+            let deleted = *project != other && *view == views[0];
+            let got = read_one(&*store, project, view, &rows[1].key).await;
+            assert_eq!(got.is_none(), deleted, "{project} {view}");
+        }
+    }
+    // It can be filled again.
+    store.write(&project, &views[0], None, &rows).await.unwrap();
+    assert!(
+        read_one(&*store, &project, &views[0], &rows[0].key)
+            .await
+            .is_some()
+    );
+}
+
+async fn many_rows_are_deleted_in_one_call(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("many@1");
+    let rows: Vec<_> = (0..17_000)
+        .map(|i| tagged(&i.to_string(), time(0, 0), ""))
+        .collect();
+    store.write(&project, &view, None, &rows).await.unwrap();
+    assert_eq!(store.delete_view(&project, &view).await.unwrap(), 17_000);
+    let keys: Vec<_> = rows.into_iter().map(|row| row.key).collect();
+    let got = store
+        .read(
+            &project,
+            &[Lookup {
+                view: &view,
+                keys: &keys,
+            }],
+        )
+        .await
+        .unwrap();
+    assert!(got[0].iter().all(Option::is_none));
+}
+
+async fn a_store_that_is_there_says_what_it_is(store: Arc<dyn OnlineStore>, _: ProjectName) {
+    let info = store.check().await.unwrap();
+    assert!(info.version.contains('.'), "{info:?}");
+    assert!(info.warnings.is_empty(), "{info:?}");
+}

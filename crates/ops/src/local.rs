@@ -1,0 +1,513 @@
+//! The operations on the stores of one deployment.
+
+mod catalog;
+mod keys;
+mod materialize;
+mod online;
+mod resolve;
+mod training;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use catalog::StoredView;
+use materialize::{load_online, micros_since};
+use online::ReadPlans;
+pub(crate) use training::historical_error;
+use tokio::sync::OnceCell;
+use vintner_core::{Clock, ProjectName, RegistryVersion, ViewName};
+use vintner_offline::{
+    delta::OfflineStore,
+    materialize as offline,
+    planner::session::{EngineConfig, session},
+    runs::{OnlineCounts, Outcome, RunRecord, Runs},
+    sources::Sources,
+};
+use vintner_online::{OnlineStore, OnlineStoreConfig};
+use vintner_registry::{
+    change::{self, Diff, diff},
+    model::{Project, Snapshot, ViewRevision},
+    plan::{self, Plan},
+    store::{self, RegistryError, RegistryStore, WriteError},
+};
+use vintner_repo::{Deployment, RepoFile};
+
+use crate::{
+    api::{
+        ApplyReport, Change, Changes, CheckReport, Detail, EntityRows, HistoricalRequest, MaterializeEvent,
+        MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, Operations, Phase, PlanReport, Run, Scope,
+        Summary, TrainingRows, Version, ViewRun,
+    },
+    error::{Fault, OpsError},
+};
+
+/// A deployment: its registry, its stores and its clock.
+#[derive(Debug)]
+pub struct Local {
+    root: PathBuf,
+    project: ProjectName,
+    registry: RegistryStore,
+    offline: OfflineStore,
+    online_config: OnlineStoreConfig,
+    online: OnceCell<Arc<dyn OnlineStore>>,
+    read_plans: ReadPlans,
+    clock: Arc<dyn Clock>,
+}
+
+/// Parses and plans a repo without any store: what `check` does.
+///
+/// # Errors
+/// None but a bug; mistakes in the repo are in the report.
+pub async fn check(root: &Path, files: &[RepoFile]) -> Result<CheckReport, OpsError> {
+    let resolved = resolve::resolve(root, files, &Snapshot::empty()).await;
+    Ok(CheckReport { problems: resolved.problems, objects: resolved.objects })
+}
+
+impl Local {
+    /// Opens the deployment that `vintner.yaml` among `files` describes. `root` is its folder. No store is contacted
+    /// yet.
+    ///
+    /// # Errors
+    /// [`Fault::Request`] with every mistake in `vintner.yaml`.
+    pub fn open(root: &Path, files: &[RepoFile], clock: Arc<dyn Clock>) -> Result<Self, OpsError> {
+        let deployment = deployment(files)?;
+        let registry = RegistryStore::open(&deployment.registry, root).map_err(|e| OpsError::from_error(Fault::Request, e))?;
+        let offline =
+            OfflineStore::open(&deployment.offline_store, root).map_err(|e| OpsError::from_error(Fault::Request, e))?;
+        Ok(Self {
+            root: root.to_owned(),
+            project: deployment.project,
+            registry,
+            offline,
+            online_config: online_config(&deployment.online_store)?,
+            online: OnceCell::new(),
+            read_plans: ReadPlans::default(),
+            clock,
+        })
+    }
+
+    async fn online(&self) -> Result<&Arc<dyn OnlineStore>, OpsError> {
+        let open = || vintner_online::open(&self.online_config, &self.root);
+        self.online.get_or_try_init(open).await.map_err(online::online_error)
+    }
+
+    async fn snapshot(&self) -> Result<Arc<Snapshot>, OpsError> {
+        self.registry.latest().await.map_err(registry_error)
+    }
+
+    /// The project as applied.
+    fn project<'a>(&self, snapshot: &'a Snapshot) -> Result<&'a Project, OpsError> {
+        snapshot.projects.get(&self.project).ok_or_else(|| {
+            OpsError::new(
+                Fault::NotFound,
+                format!("nothing has been applied for the project `{}`; `vintner apply` does", self.project),
+            )
+        })
+    }
+
+    async fn write(&self, plan: &Plan, current: &Snapshot, author: &str, reason: &str) -> Result<RegistryVersion, OpsError> {
+        let next = plan::apply(plan, current, author, reason, self.clock.now())
+            .map_err(|error| OpsError::from_error(Fault::Stale, error))?;
+        self.registry.write(&next).await.map_err(write_error)?;
+        Ok(next.version)
+    }
+
+    fn run_table(&self) -> Result<Runs, OpsError> {
+        Runs::of(&self.offline).map_err(|error| OpsError::from_error(Fault::Store, error))
+    }
+
+    /// The views that a request names, in the order of the registry; all when it names none.
+    fn wanted<'a>(project: &'a Project, names: &[ViewName]) -> Result<Vec<&'a ViewRevision>, OpsError> {
+        for name in names {
+            catalog::view(project, name.as_str())?;
+        }
+        let current = project.views.values().filter_map(|view| view.current());
+        Ok(current.filter(|view| names.is_empty() || names.contains(&view.id.name)).collect())
+    }
+
+    /// One view: first its Delta table, then the online store from it, then the record of it.
+    async fn materialize_view(
+        &self,
+        project: &Project,
+        view: &ViewRevision,
+        request: &MaterializeRequest,
+        events: &(dyn Fn(MaterializeEvent) + Send + Sync),
+    ) -> Result<ViewRun, OpsError> {
+        let started_at = self.clock.now();
+        let mut run = ViewRun::nothing(view.id.clone());
+        let ended = self.materialize_into(project, view, request, events, &mut run).await;
+        let error = ended.as_ref().err().map(OpsError::chain);
+        let record = RunRecord {
+            id: uuid::Uuid::new_v4(),
+            project: self.project.clone(),
+            view: view.id.clone(),
+            kind: "materialize".to_owned(),
+            reason: run.plan.clone(),
+            window_start: request.window.map(|(start, _)| start),
+            window_end: request.window.map(|(_, end)| end),
+            rows_read: run.rows_read,
+            rows_written: run.rows_written,
+            rows_left_out: run.rows_left_out,
+            online: view.online.then_some(OnlineCounts {
+                written: run.online_written,
+                kept: run.online_kept,
+                held_back: run.online_held_back,
+            }),
+            started_at,
+            finished_at: self.clock.now(),
+            outcome: if error.is_some() { Outcome::Failed } else { Outcome::Succeeded },
+            error,
+        };
+        if let Ok(runs) = self.run_table() {
+            runs.record(&record).await;
+        }
+        ended.map(|()| run)
+    }
+
+    async fn materialize_into(
+        &self,
+        project: &Project,
+        view: &ViewRevision,
+        request: &MaterializeRequest,
+        events: &(dyn Fn(MaterializeEvent) + Send + Sync),
+        run: &mut ViewRun,
+    ) -> Result<(), OpsError> {
+        let now = self.clock.now();
+        let session = session(&EngineConfig::default()).map_err(|e| OpsError::from_error(Fault::Internal, e))?;
+        let sources = Sources::new(&self.root);
+        let context = offline::MaterializeContext {
+            store: &self.offline,
+            project: &self.project,
+            sources: &sources,
+            session: &session,
+        };
+        let asked = offline::MaterializeRequest {
+            views: offline::ViewSelection::All,
+            start: request.window.map(|(start, _)| start),
+            end: request.window.map(|(_, end)| end),
+            full_refresh: request.scope == Scope::FullRefresh,
+        };
+        let observe = |event: offline::RunEvent<'_>| match event {
+            offline::RunEvent::Planned(plan) => {
+                events(MaterializeEvent::Started { view: view.id.clone(), plan: told(plan) });
+            }
+            offline::RunEvent::Rows(counts) => events(MaterializeEvent::Progress {
+                view: view.id.clone(),
+                phase: Phase::Offline,
+                rows: counts.written,
+            }),
+        };
+        let started = Instant::now();
+        let done = Box::pin(offline::materialize_view(&context, view, &project.sources, &asked, now, &observe)).await;
+        run.offline_micros = micros_since(started);
+        let done = done.map_err(materialize_error)?;
+        run.plan = told(&done.plan);
+        run.rows_read = done.counts.read;
+        run.rows_written = done.counts.written;
+        run.rows_left_out = done.counts.left_out();
+        if view.online {
+            let loaded = load_online(&context, self.online().await?, view, now, events).await?;
+            run.online_written = loaded.report.written;
+            run.online_kept = loaded.report.kept;
+            run.online_held_back = loaded.held_back;
+            run.online_micros = loaded.micros;
+        }
+        Ok(())
+    }
+
+    /// What the offline store says of a view.
+    async fn stored(&self, view: &ViewRevision) -> Result<StoredView, OpsError> {
+        let failed = |error| OpsError::from_error(Fault::Store, error);
+        let table = self.offline.table(&self.project, &view.id).map_err(failed)?.newest().await.map_err(failed)?;
+        let last_run = self.run_records(Some(&view.id.name), 1).await?.into_iter().next();
+        Ok(StoredView {
+            delta_version: table.as_ref().map(|table| table.version()),
+            rows: table.as_ref().map(|table| table.rows()),
+            newest_event: table.as_ref().and_then(|table| table.newest_event()),
+            last_run,
+        })
+    }
+
+    async fn run_records(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
+        let records = self.run_table()?.list(Some(&self.project), view, limit).await;
+        let records = records.map_err(|error| OpsError::from_error(Fault::Store, error))?;
+        Ok(records.into_iter().map(run_of).collect())
+    }
+}
+
+#[async_trait]
+impl Operations for Local {
+    async fn check(&self, files: &[RepoFile]) -> Result<CheckReport, OpsError> {
+        check(&self.root, files).await
+    }
+
+    async fn plan(&self, files: &[RepoFile]) -> Result<PlanReport, OpsError> {
+        self.own_project(files)?;
+        let current = self.snapshot().await?;
+        let resolved = resolve::resolve(&self.root, files, &current).await;
+        Ok(PlanReport { problems: resolved.problems, changes: resolved.plan.as_ref().map(changes_of) })
+    }
+
+    async fn apply(&self, files: &[RepoFile], base: RegistryVersion, author: &str) -> Result<ApplyReport, OpsError> {
+        self.own_project(files)?;
+        let current = self.snapshot().await?;
+        agreed(base, &current)?;
+        let resolved = resolve::resolve(&self.root, files, &current).await;
+        let mut report =
+            ApplyReport { problems: resolved.problems, changes: resolved.plan.as_ref().map(changes_of), version: None };
+        if let Some(plan) = resolved.plan.filter(|plan| !plan.is_empty()) {
+            report.version = Some(self.write(&plan, &current, author, "apply").await?);
+        }
+        Ok(report)
+    }
+
+    async fn materialize(
+        &self,
+        request: &MaterializeRequest,
+        events: &(dyn Fn(MaterializeEvent) + Send + Sync),
+    ) -> Result<Vec<ViewRun>, OpsError> {
+        if let Some((start, end)) = request.window
+            && start >= end
+        {
+            return Err(OpsError::new(
+                Fault::Request,
+                format!("the window's start {start} is not before its end {end}; the end is exclusive"),
+            ));
+        }
+        let snapshot = self.snapshot().await?;
+        let project = self.project(&snapshot)?;
+        let (mut runs, mut failed) = (vec![], vec![]);
+        for view in Self::wanted(project, &request.views)? {
+            // One view's failure is no reason to leave the others stale.
+            match self.materialize_view(project, view, request, events).await {
+                Ok(run) => {
+                    events(MaterializeEvent::Finished(run.clone()));
+                    runs.push(run);
+                }
+                Err(error) => failed.push((&view.id, error)),
+            }
+        }
+        match failed.len() {
+            0 => Ok(runs),
+            count => Err(failed_views(failed, count + runs.len())),
+        }
+    }
+
+    async fn get_historical(
+        &self,
+        request: &HistoricalRequest,
+        entity_rows: EntityRows,
+    ) -> Result<TrainingRows, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let project = self.project(&snapshot)?;
+        training::get_historical(&self.offline, &snapshot, (&self.project, project), request, entity_rows).await
+    }
+
+    async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let project = (&self.project, self.project(&snapshot)?);
+        let store = self.online().await?.as_ref();
+        online::get_online(store, &snapshot, project, &self.read_plans, request, self.clock.now()).await
+    }
+
+    async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {
+        let snapshot = self.snapshot().await?;
+        Ok(snapshot.projects.get(&self.project).map_or(vec![], |project| catalog::list(project, kind)))
+    }
+
+    async fn show(&self, kind: ObjectKind, name: &str) -> Result<Detail, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let project = self.project(&snapshot)?;
+        let stored = match kind {
+            ObjectKind::FeatureView => self.stored(catalog::view(project, name)?).await?,
+            ObjectKind::Entity | ObjectKind::Source | ObjectKind::FeatureService => StoredView::default(),
+        };
+        catalog::show(project, kind, name, stored)
+    }
+
+    async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError> {
+        let versions = self.registry.history(limit).await.map_err(registry_error)?;
+        let versions = versions.iter().map(|snapshot| Version {
+            version: snapshot.version,
+            created_at: snapshot.created_at,
+            author: snapshot.author.clone(),
+            reason: snapshot.reason.clone(),
+            summary: store::summary(snapshot),
+        });
+        Ok(versions.collect())
+    }
+
+    async fn diff(&self, from: RegistryVersion, to: RegistryVersion) -> Result<Changes, OpsError> {
+        let before = self.registry.at(from).await.map_err(registry_error)?;
+        let after = self.registry.at(to).await.map_err(registry_error)?;
+        let nothing = Project::default();
+        let project = |snapshot: &Snapshot| snapshot.projects.get(&self.project).unwrap_or(&nothing).clone();
+        let difference: Diff = diff(&project(&before), &project(&after));
+        Ok(Changes {
+            project: self.project.clone(),
+            base: from,
+            text: difference.to_string(),
+            changes: difference.changes.iter().map(change_of).collect(),
+        })
+    }
+
+    async fn plan_rollback(&self, to: RegistryVersion) -> Result<Changes, OpsError> {
+        let current = self.snapshot().await?;
+        let old = self.registry.at(to).await.map_err(registry_error)?;
+        Ok(changes_of(&plan::rollback(&current, &old, &self.project)))
+    }
+
+    async fn rollback(&self, to: RegistryVersion, base: RegistryVersion, author: &str) -> Result<RegistryVersion, OpsError> {
+        let current = self.snapshot().await?;
+        agreed(base, &current)?;
+        let old = self.registry.at(to).await.map_err(registry_error)?;
+        let plan = plan::rollback(&current, &old, &self.project);
+        if plan.is_empty() {
+            return Ok(current.version);
+        }
+        self.write(&plan, &current, author, &format!("rollback to {to}")).await
+    }
+
+    async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
+        self.run_records(view, limit).await
+    }
+}
+
+impl Local {
+    /// Refuses the files of another project: they are not this deployment's.
+    fn own_project(&self, files: &[RepoFile]) -> Result<(), OpsError> {
+        match deployment(files) {
+            Ok(deployment) if deployment.project != self.project => Err(OpsError::new(
+                Fault::Request,
+                format!("the repo is of the project `{}`, the deployment of `{}`", deployment.project, self.project),
+            )),
+            // Mistakes in the files are found, with their places, when the files are looked at.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn deployment(files: &[RepoFile]) -> Result<Deployment, OpsError> {
+    let missing = || OpsError::new(Fault::Request, "the repo has no vintner.yaml");
+    let file = files.iter().find(|file| file.path == vintner_repo::DEPLOYMENT_FILE).ok_or_else(missing)?;
+    let (deployment, diagnostics) = vintner_repo::parse_deployment(file, &|name| std::env::var(name).ok());
+    deployment.ok_or_else(|| {
+        let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+        let rendered: Vec<String> = errors.map(|d| d.render(vintner_repo::Rendering::default())).collect();
+        OpsError::new(Fault::Request, format!("the deployment is not described rightly\n{}", rendered.join("\n")))
+    })
+}
+
+fn online_config(config: &vintner_repo::OnlineStoreConfig) -> Result<OnlineStoreConfig, OpsError> {
+    Ok(match config {
+        vintner_repo::OnlineStoreConfig::Embedded { path } => OnlineStoreConfig::Embedded { path: path.into() },
+        vintner_repo::OnlineStoreConfig::Redis { url } => OnlineStoreConfig::Redis {
+            url: url.reveal().parse().map_err(|error| OpsError::from_error(Fault::Request, error))?,
+        },
+    })
+}
+
+/// What a run does and why, without the view's name.
+fn told(plan: &offline::RunPlan) -> String {
+    format!("{}, since {}", plan.action, plan.reason)
+}
+
+fn agreed(base: RegistryVersion, current: &Snapshot) -> Result<(), OpsError> {
+    if base == current.version {
+        return Ok(());
+    }
+    Err(OpsError::from_error(Fault::Stale, plan::Stale { planned: base, current: current.version }))
+}
+
+fn changes_of(plan: &Plan) -> Changes {
+    Changes {
+        project: plan.project.clone(),
+        base: plan.base,
+        changes: plan.changes.iter().map(change_of).collect(),
+        text: plan.to_string(),
+    }
+}
+
+fn change_of(change: &change::Change) -> Change {
+    Change {
+        kind: match change.object.kind {
+            change::ObjectKind::Entity => ObjectKind::Entity,
+            change::ObjectKind::Source => ObjectKind::Source,
+            change::ObjectKind::FeatureView => ObjectKind::FeatureView,
+            change::ObjectKind::FeatureService => ObjectKind::FeatureService,
+        },
+        name: change.object.name.clone(),
+        action: match change.action {
+            change::Action::Create => "create",
+            change::Action::Update => "update",
+            change::Action::NewVersion { .. } => "new_version",
+            change::Action::Backfill => "backfill",
+            change::Action::Delete => "delete",
+        }
+        .to_owned(),
+        reasons: change.reasons.clone(),
+        data: change.data.clone(),
+    }
+}
+
+fn run_of(record: RunRecord) -> Run {
+    let online = record.online.unwrap_or_default();
+    let micros = record.finished_at.micros().saturating_sub(record.started_at.micros());
+    Run {
+        id: record.id.to_string(),
+        view_run: ViewRun {
+            plan: record.reason,
+            rows_read: record.rows_read,
+            rows_written: record.rows_written,
+            rows_left_out: record.rows_left_out,
+            online_written: online.written,
+            online_kept: online.kept,
+            online_held_back: online.held_back,
+            offline_micros: u64::try_from(micros).unwrap_or(0),
+            ..ViewRun::nothing(record.view)
+        },
+        started_at: record.started_at,
+        finished_at: record.finished_at,
+        error: record.error.unwrap_or_default(),
+    }
+}
+
+fn failed_views(failed: Vec<(&vintner_core::ViewId, OpsError)>, count: usize) -> OpsError {
+    // The gravest fault tells whether the same call can work later.
+    let fault = failed.iter().map(|(_, error)| error.fault).max().unwrap_or(Fault::Internal);
+    let told = failed.iter().map(|(view, error)| format!("{view}: {}", error.chain())).collect::<Vec<_>>();
+    match (told.as_slice(), count) {
+        ([one], 1) => OpsError::new(fault, one.clone()),
+        _ => OpsError::new(fault, format!("{} of {count} views failed\n{}", told.len(), told.join("\n"))),
+    }
+}
+
+fn registry_error(error: RegistryError) -> OpsError {
+    let fault = match error {
+        RegistryError::NoVersion { .. } => Fault::NotFound,
+        RegistryError::Location(_) => Fault::Request,
+        RegistryError::Read { .. } | RegistryError::Corrupt { .. } => Fault::Store,
+    };
+    OpsError::from_error(fault, error)
+}
+
+fn write_error(error: WriteError) -> OpsError {
+    let fault = match error {
+        WriteError::Stale { .. } => Fault::Stale,
+        WriteError::Write { .. } | WriteError::Read(_) => Fault::Store,
+    };
+    OpsError::from_error(fault, error)
+}
+
+fn materialize_error(error: offline::MaterializeError) -> OpsError {
+    let fault = match error {
+        offline::MaterializeError::Plan(_) => Fault::Request,
+        offline::MaterializeError::Source { .. } | offline::MaterializeError::Query { .. } => Fault::Data,
+        offline::MaterializeError::Compute { .. } | offline::MaterializeError::Delta { .. } => Fault::Store,
+    };
+    OpsError::from_error(fault, error)
+}

@@ -1,0 +1,95 @@
+//! `materialize`: first the Delta table, then the online store from it.
+
+use std::{sync::Arc, time::Instant};
+
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
+use futures::StreamExt as _;
+use vintner_core::{KeyColumns, RowTime, Timestamp};
+use vintner_offline::materialize::{MaterializeContext, OnlineCursor, online_rows};
+use vintner_online::{Expiry, OnlineRow, OnlineStore, RowEncoder, RowLayout, WriteReport};
+use vintner_registry::model::ViewRevision;
+
+use super::online::online_error;
+use crate::{
+    api::{MaterializeEvent, Phase},
+    error::{Fault, OpsError},
+};
+
+/// What an online load has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) report: WriteReport,
+    pub(super) held_back: u64,
+    pub(super) micros: u64,
+}
+
+/// Brings the online store up to what a view's Delta table holds as of `now`.
+///
+/// The place in the table up to which the store is loaded is kept in the store itself, so that a store that has lost
+/// its data is filled again.
+pub(super) async fn load_online(
+    context: &MaterializeContext<'_>,
+    online: &Arc<dyn OnlineStore>,
+    view: &ViewRevision,
+    now: Timestamp,
+    events: &(dyn Fn(MaterializeEvent) + Send + Sync),
+) -> Result<Loaded, OpsError> {
+    let started = Instant::now();
+    let project = context.project;
+    let known = online.progress(project, &view.id).await.map_err(online_error)?;
+    // A cursor that cannot be read is none: the whole table is loaded, and older rows change nothing.
+    let since = known.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(OnlineCursor::from_json);
+    let mut load = online_rows(context, view, since.as_ref(), now)
+        .await
+        .map_err(|error| OpsError::from_error(Fault::Store, error))?;
+    let mut report = WriteReport::default();
+    let layout = RowLayout::new(&view.layout());
+    let expiry = view.ttl.map(|ttl| Expiry { ttl, now });
+    while let Some(batch) = load.batches.next().await {
+        let batch = batch.map_err(|error| OpsError::from_error(Fault::Store, error))?;
+        let rows = packed(view, &layout, &batch)?;
+        report += online.write(project, &view.id, expiry, &rows).await.map_err(online_error)?;
+        events(MaterializeEvent::Progress {
+            view: view.id.clone(),
+            phase: Phase::Online,
+            rows: report.written + report.kept,
+        });
+    }
+    if let Some(cursor) = load.cursor.filter(|cursor| since.as_ref() != Some(cursor)) {
+        let cursor = cursor.to_json();
+        online.set_progress(project, &view.id, cursor.as_bytes()).await.map_err(online_error)?;
+    }
+    Ok(Loaded { report, held_back: load.held_back, micros: micros_since(started) })
+}
+
+/// A batch of a view's table as online rows.
+fn packed(view: &ViewRevision, layout: &RowLayout, batch: &RecordBatch) -> Result<Vec<OnlineRow>, OpsError> {
+    let broken = |what: &str| OpsError::new(Fault::Internal, format!("the table of {} has no usable {what}", view.id));
+    let columns = view.keys().iter().map(|key| batch.column_by_name(key.name.as_str()));
+    let columns = columns.collect::<Option<Vec<_>>>().ok_or_else(|| broken("join keys"))?;
+    let keys = KeyColumns::new(&view.join_keys, &columns).map_err(|error| OpsError::from_error(Fault::Internal, error))?;
+    let time = |name: &str| {
+        batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+    };
+    let event = time("event_timestamp").ok_or_else(|| broken("event_timestamp"))?;
+    let created = time("created_timestamp").ok_or_else(|| broken("created_timestamp"))?;
+    let encoder = RowEncoder::new(layout, batch).map_err(|error| OpsError::from_error(Fault::Internal, error))?;
+    (0..batch.num_rows())
+        .map(|row| {
+            let time = RowTime {
+                event: Timestamp::from_micros(event.value(row)),
+                created: Timestamp::from_micros(created.value(row)),
+            };
+            Ok(OnlineRow {
+                key: keys.key(row).ok_or_else(|| broken("join keys"))?,
+                row: encoder.pack(row, time).map_err(|error| OpsError::from_error(Fault::Data, error))?,
+            })
+        })
+        .collect()
+}
+
+/// Microseconds since an instant.
+pub(super) fn micros_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
