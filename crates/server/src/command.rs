@@ -78,6 +78,8 @@ pub struct Opening {
 /// The app metadata of the last message of an answer, which is a record batch without rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
+    /// As in [`Opening`], which some Flight clients do not show: they take the schema out of its message.
+    pub registry_version: u64,
     /// What the join has found.
     pub report: Report,
 }

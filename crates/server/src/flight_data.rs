@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
+    array::{
+        Array, ArrayRef, AsArray, GenericListArray, OffsetSizeTrait, RecordBatch,
+        RecordBatchOptions,
+    },
     datatypes::{DataType, FieldRef, Schema, SchemaRef},
     error::ArrowError,
     ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions},
@@ -106,18 +109,31 @@ fn check(schema: &Schema, batch: &RecordBatch) -> Result<(), ArrowError> {
     }
 }
 
-/// About how many bytes the batch's own rows take.
+/// About how many bytes the batch's own rows take. A dictionary is not counted: it is sent whole, and once.
 fn bytes(batch: &RecordBatch) -> usize {
-    let own = |column: &ArrayRef| {
-        let far_away = match column.data_type() {
-            DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
-            DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
-            _ => 0,
+    batch.columns().iter().map(|c| array_bytes(c)).sum()
+}
+
+fn array_bytes(array: &dyn Array) -> usize {
+    fn elements<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> usize {
+        let offsets = list.value_offsets();
+        let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
+            return 0;
         };
-        let here = column.to_data().get_slice_memory_size();
-        here.map_or_else(|_| column.get_array_memory_size(), |here| here + far_away)
-    };
-    batch.columns().iter().map(own).sum()
+        let (first, last) = (first.as_usize(), last.as_usize());
+        array_bytes(&list.values().slice(first, last - first)) + size_of_val(offsets)
+    }
+    match array.data_type() {
+        DataType::List(_) => elements(array.as_list::<i32>()),
+        DataType::LargeList(_) => elements(array.as_list::<i64>()),
+        DataType::Utf8View => 16 * array.len() + array.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => 16 * array.len() + array.as_binary_view().total_buffer_bytes_used(),
+        DataType::Dictionary(..) => array_bytes(array.as_any_dictionary().keys()),
+        _ => {
+            let own = array.to_data().get_slice_memory_size();
+            own.unwrap_or_else(|_| array.get_array_memory_size())
+        }
+    }
 }
 
 /// The same rows, whose views do not hold on to the buffers of rows that are not there: Arrow IPC sends all of them.

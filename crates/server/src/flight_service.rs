@@ -25,10 +25,12 @@ use futures::{
     stream::{self, BoxStream},
 };
 use serde::Serialize;
+use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status, Streaming};
+use vintner_core::RegistryVersion;
 use vintner_ops::{
     Fault, Operations, OpsError,
-    api::{BatchStream, EntityRows, HistoricalRequest, TrainingRows},
+    api::{BatchStream, EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
 };
 
 use crate::{
@@ -121,7 +123,8 @@ fn unreadable_rows(error: FlightError) -> OpsError {
 struct Answer {
     encoder: Encoder,
     batches: BatchStream,
-    report: Option<tokio::sync::oneshot::Receiver<vintner_ops::api::HistoricalReport>>,
+    registry_version: RegistryVersion,
+    report: Option<oneshot::Receiver<HistoricalReport>>,
 }
 
 fn training_messages(rows: TrainingRows) -> Messages<FlightData> {
@@ -130,6 +133,7 @@ fn training_messages(rows: TrainingRows) -> Messages<FlightData> {
     let answer = Answer {
         encoder,
         batches: rows.batches,
+        registry_version: rows.registry_version,
         report: Some(rows.report),
     };
     let rest = stream::try_unfold(answer, |mut answer| async move {
@@ -155,16 +159,14 @@ impl Answer {
         self.encoder.encode(&batch?).map_err(unsendable)
     }
 
-    fn end(
-        &mut self,
-        report: Option<vintner_ops::api::HistoricalReport>,
-    ) -> Result<Vec<FlightData>, OpsError> {
+    fn end(&mut self, report: Option<HistoricalReport>) -> Result<Vec<FlightData>, OpsError> {
         let report = report
             .ok_or_else(|| OpsError::new(Fault::Internal, "the join ended without its report"))?;
-        let report = Report::from(&report);
-        self.encoder
-            .encode_last(json(&Closing { report }))
-            .map_err(unsendable)
+        let closing = Closing {
+            registry_version: self.registry_version.0,
+            report: Report::from(&report),
+        };
+        self.encoder.encode_last(json(&closing)).map_err(unsendable)
     }
 }
 

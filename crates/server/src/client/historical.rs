@@ -140,7 +140,7 @@ impl Download {
         match next.map_err(|error| failed(&self.client, error))? {
             Some((batch, metadata)) if metadata.is_empty() => Ok(Some(batch)),
             Some((_, metadata)) => {
-                let Closing { report } = json(&self.client, &metadata)?;
+                let Closing { report, .. } = json(&self.client, &metadata)?;
                 let report = self.client.read(HistoricalReport::try_from(report))?;
                 self.close().await?;
                 if let Some(sender) = self.report.take() {

@@ -276,7 +276,7 @@ fn online_columns(rows: usize) -> Vec<OnlineColumn> {
 fn sample(feature_type: FeatureType, row: usize) -> Value {
     match feature_type {
         FeatureType::Scalar(scalar) => match scalar {
-            ScalarType::Bool => Value::Bool(row % 4 == 0),
+            ScalarType::Bool => Value::Bool(row.is_multiple_of(4)),
             ScalarType::Int32 => Value::Int32(i32::MIN),
             ScalarType::Int64 => Value::Int64(i64::MAX - row as i64),
             ScalarType::Float32 => Value::Float32(f32::NAN),
@@ -308,25 +308,27 @@ fn training_schema(schema: &Schema) -> SchemaRef {
 }
 
 fn training_batch(schema: &SchemaRef, batch: &RecordBatch, from: u64) -> RecordBatch {
-    let rows = from..from + batch.num_rows() as u64;
+    let from = usize::try_from(from).unwrap();
+    let rows = from..from + batch.num_rows();
     let temp = rows
         .clone()
         .map(|row| (row % 2 == 0).then_some(row as f64 / 2.0));
     let lists: Vec<Value> = rows
         .clone()
-        .map(|row| sample(FeatureType::List(ScalarType::Int64), row as usize))
+        .map(|row| sample(FeatureType::List(ScalarType::Int64), row))
         .collect();
     let gusts = lists
         .iter()
-        .enumerate()
-        .map(|(at, list)| (at % 5 != 0).then_some(list));
-    let carriers = StringArray::from(vec![format!("carrier of {from}"), "UA".to_owned()]);
+        .zip(rows.clone())
+        .map(|(list, row)| (row % 5 != 0).then_some(list));
+    // The same carrier for a row, whichever batch it comes in; the dictionaries differ.
+    let carriers = StringArray::from(vec!["UA", "é", "UA"][from % 2..].to_vec());
     let carrier_keys = rows
         .clone()
-        .map(|row| (row % 3 != 0).then_some((row % 2) as i32))
+        .map(|row| (row % 3 != 0).then_some(((row + from) % 2) as i32))
         .collect();
     let added: [ArrayRef; 4] = [
-        Arc::new(rows.collect::<UInt64Array>()),
+        Arc::new(rows.map(|row| row as u64).collect::<UInt64Array>()),
         Arc::new(temp.collect::<Float64Array>()),
         arrow_values::column(FeatureType::List(ScalarType::Int64), gusts),
         Arc::new(DictionaryArray::<Int32Type>::new(
