@@ -152,7 +152,9 @@ pub fn key_column<'a>(
     key_type: KeyType,
     values: impl Iterator<Item = Option<&'a KeyValue>>,
 ) -> ArrayRef {
-    let values: Vec<Option<Value>> = values.map(|value| value.cloned().map(Value::from)).collect();
+    let values: Vec<Option<Value>> = values
+        .map(|value| value.cloned().map(Value::from))
+        .collect();
     column(
         FeatureType::Scalar(key_type.scalar()),
         values.iter().map(Option::as_ref),

@@ -26,7 +26,7 @@ pub struct Name<K: Kind> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
-    #[error("a {noun} name must not be empty")]
+    #[error("the {noun} name is empty")]
     Empty {
         /// The kind of name that was asked for.
         noun: &'static str,

@@ -18,9 +18,14 @@ use crate::{
 /// # Errors
 /// When the file is missing, broken, or of an unknown format.
 pub async fn read_entity_rows(path: &Path, keys: &[JoinKey]) -> Result<EntityRows, OpsError> {
-    let rows = historical::EntityRows::open(path, keys).await.map_err(historical_error)?;
+    let rows = historical::EntityRows::open(path, keys)
+        .await
+        .map_err(historical_error)?;
     let schema = rows.schema().clone();
-    let batches = rows.into_stream().map_err(|error| historical_error(error.into())).boxed();
+    let batches = rows
+        .into_stream()
+        .map_err(|error| historical_error(error.into()))
+        .boxed();
     Ok(EntityRows { schema, batches })
 }
 
@@ -34,14 +39,23 @@ pub async fn write_training_rows(
     rows: TrainingRows,
     progress: impl Fn(usize) + Send + 'static,
 ) -> Result<HistoricalReport, OpsError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder).map_err(|error| {
             let message = format!("could not make the folder {}", folder.display());
-            OpsError { fault: crate::Fault::Store, message, source: Some(Box::new(error)) }
+            OpsError {
+                fault: crate::Fault::Store,
+                message,
+                source: Some(Box::new(error)),
+            }
         })?;
     }
     let file = ResultFile::prepare(path, &rows.schema).map_err(historical_error)?;
-    let batches = rows.batches.map_err(|error| DataFusionError::External(Box::new(error)));
+    let batches = rows
+        .batches
+        .map_err(|error| DataFusionError::External(Box::new(error)));
     let batches = batches.inspect_ok(move |batch| progress(batch.num_rows()));
     let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema, batches));
     file.write(stream).await.map_err(historical_error)?;

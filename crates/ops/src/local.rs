@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use catalog::StoredView;
 use materialize::{load_online, micros_since};
 use online::ReadPlans;
-pub(crate) use training::historical_error;
 use tokio::sync::OnceCell;
+pub(crate) use training::historical_error;
 use vintner_core::{Clock, ProjectName, RegistryVersion, ViewName};
 use vintner_offline::{
     delta::OfflineStore,
@@ -32,15 +32,15 @@ use vintner_registry::{
     change::{self, Diff, diff},
     model::{Project, Snapshot, ViewRevision},
     plan::{self, Plan},
-    store::{self, RegistryError, RegistryStore, WriteError},
+    store::{Counts, RegistryError, RegistryStore, WriteError},
 };
 use vintner_repo::{Deployment, RepoFile};
 
 use crate::{
     api::{
-        ApplyReport, Change, Changes, CheckReport, Detail, EntityRows, HistoricalRequest, MaterializeEvent,
-        MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, Operations, Phase, PlanReport, Run, Scope,
-        Summary, TrainingRows, Version, ViewRun,
+        ApplyReport, Change, Changes, CheckReport, Detail, EntityRows, HistoricalRequest,
+        MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
+        Operations, Phase, PlanReport, Run, Scope, Summary, TrainingRows, Version, ViewRun,
     },
     error::{Fault, OpsError},
 };
@@ -64,7 +64,10 @@ pub struct Local {
 /// None but a bug; mistakes in the repo are in the report.
 pub async fn check(root: &Path, files: &[RepoFile]) -> Result<CheckReport, OpsError> {
     let resolved = resolve::resolve(root, files, &Snapshot::empty()).await;
-    Ok(CheckReport { problems: resolved.problems, objects: resolved.objects })
+    Ok(CheckReport {
+        problems: resolved.problems,
+        objects: resolved.objects,
+    })
 }
 
 impl Local {
@@ -75,9 +78,10 @@ impl Local {
     /// [`Fault::Request`] with every mistake in `vintner.yaml`.
     pub fn open(root: &Path, files: &[RepoFile], clock: Arc<dyn Clock>) -> Result<Self, OpsError> {
         let deployment = deployment(files)?;
-        let registry = RegistryStore::open(&deployment.registry, root).map_err(|e| OpsError::from_error(Fault::Request, e))?;
-        let offline =
-            OfflineStore::open(&deployment.offline_store, root).map_err(|e| OpsError::from_error(Fault::Request, e))?;
+        let registry = RegistryStore::open(&deployment.registry, root)
+            .map_err(|e| OpsError::from_error(Fault::Request, e))?;
+        let offline = OfflineStore::open(&deployment.offline_store, root)
+            .map_err(|e| OpsError::from_error(Fault::Request, e))?;
         Ok(Self {
             root: root.to_owned(),
             project: deployment.project,
@@ -92,7 +96,10 @@ impl Local {
 
     async fn online(&self) -> Result<&Arc<dyn OnlineStore>, OpsError> {
         let open = || vintner_online::open(&self.online_config, &self.root);
-        self.online.get_or_try_init(open).await.map_err(online::online_error)
+        self.online
+            .get_or_try_init(open)
+            .await
+            .map_err(online::online_error)
     }
 
     async fn snapshot(&self) -> Result<Arc<Snapshot>, OpsError> {
@@ -104,12 +111,21 @@ impl Local {
         snapshot.projects.get(&self.project).ok_or_else(|| {
             OpsError::new(
                 Fault::NotFound,
-                format!("nothing has been applied for the project `{}`; `vintner apply` does", self.project),
+                format!(
+                    "nothing has been applied for the project `{}`; `vintner apply` does",
+                    self.project
+                ),
             )
         })
     }
 
-    async fn write(&self, plan: &Plan, current: &Snapshot, author: &str, reason: &str) -> Result<RegistryVersion, OpsError> {
+    async fn write(
+        &self,
+        plan: &Plan,
+        current: &Snapshot,
+        author: &str,
+        reason: &str,
+    ) -> Result<RegistryVersion, OpsError> {
         let next = plan::apply(plan, current, author, reason, self.clock.now())
             .map_err(|error| OpsError::from_error(Fault::Stale, error))?;
         self.registry.write(&next).await.map_err(write_error)?;
@@ -121,12 +137,17 @@ impl Local {
     }
 
     /// The views that a request names, in the order of the registry; all when it names none.
-    fn wanted<'a>(project: &'a Project, names: &[ViewName]) -> Result<Vec<&'a ViewRevision>, OpsError> {
+    fn wanted<'a>(
+        project: &'a Project,
+        names: &[ViewName],
+    ) -> Result<Vec<&'a ViewRevision>, OpsError> {
         for name in names {
             catalog::view(project, name.as_str())?;
         }
         let current = project.views.values().filter_map(|view| view.current());
-        Ok(current.filter(|view| names.is_empty() || names.contains(&view.id.name)).collect())
+        Ok(current
+            .filter(|view| names.is_empty() || names.contains(&view.id.name))
+            .collect())
     }
 
     /// One view: first its Delta table, then the online store from it, then the record of it.
@@ -139,7 +160,9 @@ impl Local {
     ) -> Result<ViewRun, OpsError> {
         let started_at = self.clock.now();
         let mut run = ViewRun::nothing(view.id.clone());
-        let ended = self.materialize_into(project, view, request, events, &mut run).await;
+        let ended = self
+            .materialize_into(project, view, request, events, &mut run)
+            .await;
         let error = ended.as_ref().err().map(OpsError::chain);
         let record = RunRecord {
             id: uuid::Uuid::new_v4(),
@@ -159,7 +182,11 @@ impl Local {
             }),
             started_at,
             finished_at: self.clock.now(),
-            outcome: if error.is_some() { Outcome::Failed } else { Outcome::Succeeded },
+            outcome: if error.is_some() {
+                Outcome::Failed
+            } else {
+                Outcome::Succeeded
+            },
             error,
         };
         if let Ok(runs) = self.run_table() {
@@ -177,7 +204,8 @@ impl Local {
         run: &mut ViewRun,
     ) -> Result<(), OpsError> {
         let now = self.clock.now();
-        let session = session(&EngineConfig::default()).map_err(|e| OpsError::from_error(Fault::Internal, e))?;
+        let session = session(&EngineConfig::default())
+            .map_err(|e| OpsError::from_error(Fault::Internal, e))?;
         let sources = Sources::new(&self.root);
         let context = offline::MaterializeContext {
             store: &self.offline,
@@ -193,7 +221,10 @@ impl Local {
         };
         let observe = |event: offline::RunEvent<'_>| match event {
             offline::RunEvent::Planned(plan) => {
-                events(MaterializeEvent::Started { view: view.id.clone(), plan: told(plan) });
+                events(MaterializeEvent::Started {
+                    view: view.id.clone(),
+                    plan: told(plan),
+                });
             }
             offline::RunEvent::Rows(counts) => events(MaterializeEvent::Progress {
                 view: view.id.clone(),
@@ -202,7 +233,15 @@ impl Local {
             }),
         };
         let started = Instant::now();
-        let done = Box::pin(offline::materialize_view(&context, view, &project.sources, &asked, now, &observe)).await;
+        let done = Box::pin(offline::materialize_view(
+            &context,
+            view,
+            &project.sources,
+            &asked,
+            now,
+            &observe,
+        ))
+        .await;
         run.offline_micros = micros_since(started);
         let done = done.map_err(materialize_error)?;
         run.plan = told(&done.plan);
@@ -222,8 +261,18 @@ impl Local {
     /// What the offline store says of a view.
     async fn stored(&self, view: &ViewRevision) -> Result<StoredView, OpsError> {
         let failed = |error| OpsError::from_error(Fault::Store, error);
-        let table = self.offline.table(&self.project, &view.id).map_err(failed)?.newest().await.map_err(failed)?;
-        let last_run = self.run_records(Some(&view.id.name), 1).await?.into_iter().next();
+        let table = self
+            .offline
+            .table(&self.project, &view.id)
+            .map_err(failed)?
+            .newest()
+            .await
+            .map_err(failed)?;
+        let last_run = self
+            .run_records(Some(&view.id.name), 1)
+            .await?
+            .into_iter()
+            .next();
         Ok(StoredView {
             delta_version: table.as_ref().map(|table| table.version()),
             rows: table.as_ref().map(|table| table.rows()),
@@ -232,8 +281,15 @@ impl Local {
         })
     }
 
-    async fn run_records(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
-        let records = self.run_table()?.list(Some(&self.project), view, limit).await;
+    async fn run_records(
+        &self,
+        view: Option<&ViewName>,
+        limit: usize,
+    ) -> Result<Vec<Run>, OpsError> {
+        let records = self
+            .run_table()?
+            .list(Some(&self.project), view, limit)
+            .await;
         let records = records.map_err(|error| OpsError::from_error(Fault::Store, error))?;
         Ok(records.into_iter().map(run_of).collect())
     }
@@ -249,16 +305,27 @@ impl Operations for Local {
         self.own_project(files)?;
         let current = self.snapshot().await?;
         let resolved = resolve::resolve(&self.root, files, &current).await;
-        Ok(PlanReport { problems: resolved.problems, changes: resolved.plan.as_ref().map(changes_of) })
+        Ok(PlanReport {
+            problems: resolved.problems,
+            changes: resolved.plan.as_ref().map(changes_of),
+        })
     }
 
-    async fn apply(&self, files: &[RepoFile], base: RegistryVersion, author: &str) -> Result<ApplyReport, OpsError> {
+    async fn apply(
+        &self,
+        files: &[RepoFile],
+        base: RegistryVersion,
+        author: &str,
+    ) -> Result<ApplyReport, OpsError> {
         self.own_project(files)?;
         let current = self.snapshot().await?;
         agreed(base, &current)?;
         let resolved = resolve::resolve(&self.root, files, &current).await;
-        let mut report =
-            ApplyReport { problems: resolved.problems, changes: resolved.plan.as_ref().map(changes_of), version: None };
+        let mut report = ApplyReport {
+            problems: resolved.problems,
+            changes: resolved.plan.as_ref().map(changes_of),
+            version: None,
+        };
         if let Some(plan) = resolved.plan.filter(|plan| !plan.is_empty()) {
             report.version = Some(self.write(&plan, &current, author, "apply").await?);
         }
@@ -275,7 +342,9 @@ impl Operations for Local {
         {
             return Err(OpsError::new(
                 Fault::Request,
-                format!("the window's start {start} is not before its end {end}; the end is exclusive"),
+                format!(
+                    "the window's start {start} is not before its end {end}; the end is exclusive"
+                ),
             ));
         }
         let snapshot = self.snapshot().await?;
@@ -304,19 +373,37 @@ impl Operations for Local {
     ) -> Result<TrainingRows, OpsError> {
         let snapshot = self.snapshot().await?;
         let project = self.project(&snapshot)?;
-        training::get_historical(&self.offline, &snapshot, (&self.project, project), request, entity_rows).await
+        training::get_historical(
+            &self.offline,
+            &snapshot,
+            (&self.project, project),
+            request,
+            entity_rows,
+        )
+        .await
     }
 
     async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {
         let snapshot = self.snapshot().await?;
         let project = (&self.project, self.project(&snapshot)?);
         let store = self.online().await?.as_ref();
-        online::get_online(store, &snapshot, project, &self.read_plans, request, self.clock.now()).await
+        online::get_online(
+            store,
+            &snapshot,
+            project,
+            &self.read_plans,
+            request,
+            self.clock.now(),
+        )
+        .await
     }
 
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {
         let snapshot = self.snapshot().await?;
-        Ok(snapshot.projects.get(&self.project).map_or(vec![], |project| catalog::list(project, kind)))
+        Ok(snapshot
+            .projects
+            .get(&self.project)
+            .map_or(vec![], |project| catalog::list(project, kind)))
     }
 
     async fn show(&self, kind: ObjectKind, name: &str) -> Result<Detail, OpsError> {
@@ -324,19 +411,21 @@ impl Operations for Local {
         let project = self.project(&snapshot)?;
         let stored = match kind {
             ObjectKind::FeatureView => self.stored(catalog::view(project, name)?).await?,
-            ObjectKind::Entity | ObjectKind::Source | ObjectKind::FeatureService => StoredView::default(),
+            ObjectKind::Entity | ObjectKind::Source | ObjectKind::FeatureService => {
+                StoredView::default()
+            }
         };
         catalog::show(project, kind, name, stored)
     }
 
     async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError> {
         let versions = self.registry.history(limit).await.map_err(registry_error)?;
-        let versions = versions.iter().map(|snapshot| Version {
-            version: snapshot.version,
-            created_at: snapshot.created_at,
-            author: snapshot.author.clone(),
-            reason: snapshot.reason.clone(),
-            summary: store::summary(snapshot),
+        let versions = versions.into_iter().map(|info| Version {
+            version: info.version,
+            created_at: info.created_at,
+            author: info.author,
+            reason: info.reason,
+            summary: summary(&info.counts),
         });
         Ok(versions.collect())
     }
@@ -345,7 +434,13 @@ impl Operations for Local {
         let before = self.registry.at(from).await.map_err(registry_error)?;
         let after = self.registry.at(to).await.map_err(registry_error)?;
         let nothing = Project::default();
-        let project = |snapshot: &Snapshot| snapshot.projects.get(&self.project).unwrap_or(&nothing).clone();
+        let project = |snapshot: &Snapshot| {
+            snapshot
+                .projects
+                .get(&self.project)
+                .unwrap_or(&nothing)
+                .clone()
+        };
         let difference: Diff = diff(&project(&before), &project(&after));
         Ok(Changes {
             project: self.project.clone(),
@@ -361,7 +456,12 @@ impl Operations for Local {
         Ok(changes_of(&plan::rollback(&current, &old, &self.project)))
     }
 
-    async fn rollback(&self, to: RegistryVersion, base: RegistryVersion, author: &str) -> Result<RegistryVersion, OpsError> {
+    async fn rollback(
+        &self,
+        to: RegistryVersion,
+        base: RegistryVersion,
+        author: &str,
+    ) -> Result<RegistryVersion, OpsError> {
         let current = self.snapshot().await?;
         agreed(base, &current)?;
         let old = self.registry.at(to).await.map_err(registry_error)?;
@@ -369,7 +469,8 @@ impl Operations for Local {
         if plan.is_empty() {
             return Ok(current.version);
         }
-        self.write(&plan, &current, author, &format!("rollback to {to}")).await
+        self.write(&plan, &current, author, &format!("rollback to {to}"))
+            .await
     }
 
     async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
@@ -383,7 +484,10 @@ impl Local {
         match deployment(files) {
             Ok(deployment) if deployment.project != self.project => Err(OpsError::new(
                 Fault::Request,
-                format!("the repo is of the project `{}`, the deployment of `{}`", deployment.project, self.project),
+                format!(
+                    "the repo is of the project `{}`, the deployment of `{}`",
+                    deployment.project, self.project
+                ),
             )),
             // Mistakes in the files are found, with their places, when the files are looked at.
             _ => Ok(()),
@@ -393,20 +497,39 @@ impl Local {
 
 fn deployment(files: &[RepoFile]) -> Result<Deployment, OpsError> {
     let missing = || OpsError::new(Fault::Request, "the repo has no vintner.yaml");
-    let file = files.iter().find(|file| file.path == vintner_repo::DEPLOYMENT_FILE).ok_or_else(missing)?;
-    let (deployment, diagnostics) = vintner_repo::parse_deployment(file, &|name| std::env::var(name).ok());
+    let file = files
+        .iter()
+        .find(|file| file.path == vintner_repo::DEPLOYMENT_FILE)
+        .ok_or_else(missing)?;
+    let (deployment, diagnostics) =
+        vintner_repo::parse_deployment(file, &|name| std::env::var(name).ok());
     deployment.ok_or_else(|| {
-        let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
-        let rendered: Vec<String> = errors.map(|d| d.render(vintner_repo::Rendering::default())).collect();
-        OpsError::new(Fault::Request, format!("the deployment is not described rightly\n{}", rendered.join("\n")))
+        let errors = diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.is_error());
+        let rendered: Vec<String> = errors
+            .map(|d| d.render(vintner_repo::Rendering::default()))
+            .collect();
+        OpsError::new(
+            Fault::Request,
+            format!(
+                "the deployment is not described rightly\n{}",
+                rendered.join("\n")
+            ),
+        )
     })
 }
 
 fn online_config(config: &vintner_repo::OnlineStoreConfig) -> Result<OnlineStoreConfig, OpsError> {
     Ok(match config {
-        vintner_repo::OnlineStoreConfig::Embedded { path } => OnlineStoreConfig::Embedded { path: path.into() },
+        vintner_repo::OnlineStoreConfig::Embedded { path } => {
+            OnlineStoreConfig::Embedded { path: path.into() }
+        }
         vintner_repo::OnlineStoreConfig::Redis { url } => OnlineStoreConfig::Redis {
-            url: url.reveal().parse().map_err(|error| OpsError::from_error(Fault::Request, error))?,
+            url: url
+                .reveal()
+                .parse()
+                .map_err(|error| OpsError::from_error(Fault::Request, error))?,
         },
     })
 }
@@ -420,7 +543,13 @@ fn agreed(base: RegistryVersion, current: &Snapshot) -> Result<(), OpsError> {
     if base == current.version {
         return Ok(());
     }
-    Err(OpsError::from_error(Fault::Stale, plan::Stale { planned: base, current: current.version }))
+    Err(OpsError::from_error(
+        Fault::Stale,
+        plan::Stale {
+            planned: base,
+            current: current.version,
+        },
+    ))
 }
 
 fn changes_of(plan: &Plan) -> Changes {
@@ -456,7 +585,10 @@ fn change_of(change: &change::Change) -> Change {
 
 fn run_of(record: RunRecord) -> Run {
     let online = record.online.unwrap_or_default();
-    let micros = record.finished_at.micros().saturating_sub(record.started_at.micros());
+    let micros = record
+        .finished_at
+        .micros()
+        .saturating_sub(record.started_at.micros());
     Run {
         id: record.id.to_string(),
         view_run: ViewRun {
@@ -478,36 +610,71 @@ fn run_of(record: RunRecord) -> Run {
 
 fn failed_views(failed: Vec<(&vintner_core::ViewId, OpsError)>, count: usize) -> OpsError {
     // The gravest fault tells whether the same call can work later.
-    let fault = failed.iter().map(|(_, error)| error.fault).max().unwrap_or(Fault::Internal);
-    let told = failed.iter().map(|(view, error)| format!("{view}: {}", error.chain())).collect::<Vec<_>>();
+    let fault = failed
+        .iter()
+        .map(|(_, error)| error.fault)
+        .max()
+        .unwrap_or(Fault::Internal);
+    let told = failed
+        .iter()
+        .map(|(view, error)| format!("{view}: {}", error.chain()))
+        .collect::<Vec<_>>();
     match (told.as_slice(), count) {
         ([one], 1) => OpsError::new(fault, one.clone()),
-        _ => OpsError::new(fault, format!("{} of {count} views failed\n{}", told.len(), told.join("\n"))),
+        _ => OpsError::new(
+            fault,
+            format!(
+                "{} of {count} views failed\n{}",
+                told.len(),
+                told.join("\n")
+            ),
+        ),
     }
 }
 
 fn registry_error(error: RegistryError) -> OpsError {
     let fault = match error {
-        RegistryError::NoVersion { .. } => Fault::NotFound,
-        RegistryError::Location(_) => Fault::Request,
-        RegistryError::Read { .. } | RegistryError::Corrupt { .. } => Fault::Store,
+        RegistryError::Unknown { .. } => Fault::NotFound,
+        RegistryError::Store { .. }
+        | RegistryError::Decode { .. }
+        | RegistryError::Misplaced { .. } => Fault::Store,
     };
     OpsError::from_error(fault, error)
 }
 
 fn write_error(error: WriteError) -> OpsError {
     let fault = match error {
-        WriteError::Stale { .. } => Fault::Stale,
-        WriteError::Write { .. } | WriteError::Read(_) => Fault::Store,
+        WriteError::Stale(_) => Fault::Stale,
+        WriteError::Gap { .. } | WriteError::Store { .. } => Fault::Store,
+        WriteError::Empty => Fault::Internal,
     };
     OpsError::from_error(fault, error)
+}
+
+/// What a version holds, in words.
+fn summary(counts: &Counts) -> String {
+    let count = |number: usize, noun: &str, nouns: &str| match number {
+        1 => format!("1 {noun}"),
+        number => format!("{number} {nouns}"),
+    };
+    [
+        count(counts.entities, "entity", "entities"),
+        count(counts.sources, "source", "sources"),
+        count(counts.views, "feature view", "feature views"),
+        count(counts.services, "feature service", "feature services"),
+    ]
+    .join(", ")
 }
 
 fn materialize_error(error: offline::MaterializeError) -> OpsError {
     let fault = match error {
         offline::MaterializeError::Plan(_) => Fault::Request,
-        offline::MaterializeError::Source { .. } | offline::MaterializeError::Query { .. } => Fault::Data,
-        offline::MaterializeError::Compute { .. } | offline::MaterializeError::Delta { .. } => Fault::Store,
+        offline::MaterializeError::Source { .. } | offline::MaterializeError::Query { .. } => {
+            Fault::Data
+        }
+        offline::MaterializeError::Compute { .. } | offline::MaterializeError::Delta { .. } => {
+            Fault::Store
+        }
     };
     OpsError::from_error(fault, error)
 }

@@ -106,7 +106,7 @@ fn by_name<'d, T>(
             Diagnostic::error(
                 code::DUPLICATE_NAME,
                 object.place.clone(),
-                format!("there are two {kind}s of the name `{name}`"),
+                format!("the {kind} `{name}` is declared twice"),
             )
             .label("again")
             .also(first.place.clone(), "first declared here")
@@ -116,17 +116,11 @@ fn by_name<'d, T>(
     names
 }
 
-/// "did you mean", or what there is instead.
-fn suggest<'n>(text: &str, kind: Kind, names: impl Iterator<Item = &'n str> + Clone) -> String {
-    match nearest(text, names.clone()) {
+/// "did you mean", or how to declare it.
+fn suggest<'n>(text: &str, kind: Kind, names: impl Iterator<Item = &'n str>) -> String {
+    match nearest(text, names) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None if names.clone().next().is_none() => {
-            format!("declare one: `kind: {}` with `name: {text}`", kind.name())
-        }
-        None => format!(
-            "declare it with `kind: {}` and `name: {text}`, or name one that is declared",
-            kind.name()
-        ),
+        None => format!("declare it: `kind: {}` and `name: {text}`", kind.name()),
     }
 }
 

@@ -45,23 +45,41 @@ pub(crate) const fn optional(name: &'static str, example: &'static str) -> Field
     }
 }
 
-/// A value and the field it is of.
+/// A value, what it is the value of, and where to point at it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given<'n> {
     pub(crate) node: &'n Node,
-    pub(crate) field: &'n str,
+    pub(crate) subject: Subject<'n>,
+    /// Its key, for values that are nothing and so stand nowhere.
+    key: Option<&'n Node>,
     required: bool,
     example: &'n str,
 }
 
+/// What a value is the value of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Subject<'n> {
+    /// A field.
+    Field(&'n str),
+    /// An element of the list that is this field.
+    Element(&'n str),
+}
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => write!(f, "`{name}`"),
+            Self::Element(name) => write!(f, "an element of `{name}`"),
+        }
+    }
+}
+
 impl<'n> Given<'n> {
-    /// A part of the value: an element of a list, a value of a mapping.
-    fn part(self, node: &'n Node, example: &'n str) -> Self {
-        Self {
-            node,
-            required: true,
-            example,
-            ..self
+    /// Its span, or that of its key when it is nothing.
+    pub(crate) fn span(&self) -> Span {
+        match self.key {
+            Some(key) if self.node.span.start == self.node.span.end => key.span,
+            _ => self.node.span,
         }
     }
 }
@@ -77,10 +95,11 @@ impl<'n> Object<'n> {
     /// The value of a field, if it is there.
     pub(crate) fn get(&self, name: &str) -> Option<Given<'n>> {
         let field = self.fields.iter().find(|field| field.name == name)?;
-        let node = self.node.get(name)?;
+        let (key, node) = self.node.entry(name)?;
         Some(Given {
             node,
-            field: field.name,
+            subject: Subject::Field(field.name),
+            key: Some(key),
             required: field.required,
             example: field.example,
         })
@@ -111,25 +130,45 @@ impl<'a> Reader<'a> {
         self.found.push(diagnostic);
     }
 
-    /// A mapping with these fields. Reports those that are twice, unknown or missing; a missing one at `anchor`.
+    /// A mapping with these fields that is the value of another. Reports as [`Self::fields_of`].
     pub(crate) fn object<'n>(
+        &mut self,
+        given: Given<'n>,
+        noun: &str,
+        fields: &'static [Field],
+    ) -> Option<Object<'n>> {
+        self.something(given)?;
+        if given.node.entries().is_none() {
+            return self.wrong_type(given, "a mapping");
+        }
+        let at = given.key.map_or(given.node.span, |key| key.span);
+        self.fields_of(given.node, noun, fields, at)
+    }
+
+    /// A mapping with these fields. Reports those that are twice, unknown or missing; a missing one at `at`.
+    pub(crate) fn fields_of<'n>(
         &mut self,
         node: &'n Node,
         noun: &str,
         fields: &'static [Field],
-        anchor: Span,
+        at: Span,
     ) -> Option<Object<'n>> {
         let entries = self.entries(node, noun)?;
+        let is_there = |field: &str| entries.iter().any(|(_, name)| *name == field);
+        // A field that is meant by an unknown one is misspelt, not missing.
+        let mut misspelt = Vec::new();
         for (key, name) in &entries {
             if !fields.iter().any(|field| field.name == *name) {
+                let absent = fields.iter().filter(|field| !is_there(field.name));
+                misspelt.extend(nearest(name, absent.map(|field| field.name)));
                 self.unknown_field(key, name, noun, fields);
             }
         }
         for field in fields.iter().filter(|field| field.required) {
-            if !entries.iter().any(|(_, name)| *name == field.name) {
+            if !is_there(field.name) && !misspelt.contains(&field.name) {
                 let missing = Diagnostic::error(
                     code::MISSING_FIELD,
-                    self.place(anchor),
+                    self.place(at),
                     format!("{noun} has no `{}`", field.name),
                 )
                 .label(format!("needs `{}`", field.name))
@@ -208,24 +247,31 @@ impl<'a> Reader<'a> {
         if given.node.entries().is_none() {
             return self.wrong_type(given, "a mapping");
         }
-        let keys = self.entries(given.node, &format!("`{}`", given.field))?;
+        let keys = self.entries(given.node, &given.subject.to_string())?;
         if keys.is_empty() {
             return self.nothing_in(given);
         }
         Some(
             keys.into_iter()
                 .filter_map(|(key, name)| {
-                    let value = given.node.get(name)?;
-                    Some((key, name, given.part(value, example)))
+                    let value = Given {
+                        node: given.node.get(name)?,
+                        subject: Subject::Field(name),
+                        key: Some(key),
+                        required: true,
+                        example,
+                    };
+                    Some((key, name, value))
                 })
                 .collect(),
         )
     }
 
-    /// The elements of a list that has any.
+    /// The elements of a list that has any. `field` is its name.
     pub(crate) fn list<'n>(
         &mut self,
         given: Given<'n>,
+        field: &'n str,
         example: &'n str,
     ) -> Option<Vec<Given<'n>>> {
         self.something(given)?;
@@ -238,7 +284,13 @@ impl<'a> Reader<'a> {
         Some(
             elements
                 .iter()
-                .map(|element| given.part(element, example))
+                .map(|node| Given {
+                    node,
+                    subject: Subject::Element(field),
+                    key: None,
+                    required: true,
+                    example,
+                })
                 .collect(),
         )
     }
@@ -256,8 +308,8 @@ impl<'a> Reader<'a> {
             Meaning::Null => return None, // `something` has reported it
         };
         let message = format!(
-            "`{}` must be a text, but YAML reads `{}` as {taken_for}",
-            given.field, scalar.text
+            "{} must be a text, but YAML reads `{}` as {taken_for}",
+            given.subject, scalar.text
         );
         let place = self.place(given.node.span);
         self.report(
@@ -282,7 +334,7 @@ impl<'a> Reader<'a> {
         let text = self.words(given)?;
         match expand::expand(text, self.env) {
             Ok(expanded) if expanded.trim().is_empty() => {
-                let message = format!("`{}` is empty once its variables are expanded", given.field);
+                let message = format!("{} is empty once its variables are expanded", given.subject);
                 let place = self.place(given.node.span);
                 self.report(
                     Diagnostic::error(code::EMPTY, place, message)
@@ -383,7 +435,7 @@ impl<'a> Reader<'a> {
                     Meaning::Integer(number) => {
                         format!("say the unit: {number}s, {number}min, {number}h or {number}d")
                     }
-                    _ => format!("write it like `{}: {}`", given.field, given.example),
+                    _ => format!("write something like `{}`", given.example),
                 };
                 let place = self.place(given.node.span);
                 self.report(
@@ -410,7 +462,7 @@ impl<'a> Reader<'a> {
             .map_err(|error: T::Err| {
                 let help = match nearest(text, words.iter().copied()) {
                     Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("write one of {}", enumerated(words.iter().copied())),
+                    None => format!("write something like `{}`", given.example),
                 };
                 let place = self.place(given.node.span);
                 self.report(
@@ -455,9 +507,9 @@ impl<'a> Reader<'a> {
         } else {
             ", or remove the line"
         };
-        let place = self.place(given.node.span);
+        let place = self.place(given.span());
         self.report(
-            Diagnostic::error(code::EMPTY, place, format!("`{}` is empty", given.field))
+            Diagnostic::error(code::EMPTY, place, format!("{} is empty", given.subject))
                 .label("nothing in here")
                 .help(format!("write something like `{}`{remove}", given.example)),
         );
@@ -466,8 +518,8 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn wrong_type<T>(&mut self, given: Given<'_>, wanted: &str) -> Option<T> {
         let found = given.node.described();
-        let message = format!("`{}` must be {wanted}, but is {found}", given.field);
-        let place = self.place(self.headline(given.node.span));
+        let message = format!("{} must be {wanted}, but is {found}", given.subject);
+        let place = self.place(self.headline(given.span()));
         self.report(
             Diagnostic::error(code::WRONG_TYPE, place, message)
                 .label(found)

@@ -118,7 +118,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Deployment> {
         .entries()
         .and_then(|entries| entries.first())
         .map_or(node.span, |(key, _)| key.span);
-    let object = reader.object(node, "the deployment", FIELDS, first_key)?;
+    let object = reader.fields_of(node, "the deployment", FIELDS, first_key)?;
     let project = object.get("project").and_then(|given| {
         let text = reader.expanded(given)?;
         reader.name_of(&text, given.node.span)
@@ -144,7 +144,7 @@ fn location(reader: &mut Reader<'_>, object: &Object<'_>, field: &str) -> Option
 
 fn online_store(reader: &mut Reader<'_>, given: Given<'_>) -> Option<OnlineStoreConfig> {
     let anchor = reader.headline(given.node.span);
-    let object = reader.object(given.node, "the online store", STORE_FIELDS, anchor)?;
+    let object = reader.object(given, "the online store", STORE_FIELDS)?;
     let store_type = object.get("type")?;
     match reader.expanded(store_type)?.as_str() {
         "embedded" => {
@@ -215,10 +215,10 @@ fn refuse(reader: &mut Reader<'_>, object: &Object<'_>, store: &str, fields: &[&
             Diagnostic::error(
                 code::UNKNOWN_FIELD,
                 place,
-                format!("an online store of type `{store}` has no `{}`", given.field),
+                format!("an online store of type `{store}` has no {}", given.subject),
             )
             .label("does not belong here")
-            .help(format!("remove `{}`, or change the type", given.field)),
+            .help(format!("remove {}, or change the type", given.subject)),
         );
     }
 }

@@ -187,6 +187,7 @@ impl Diagnostic {
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme { characters, styles })
             .with_width(rendering.width.max(20))
             .with_links(false)
+            .with_show_related_as_nested(true)
             .without_syntax_highlighting();
         match handler.render_report(&mut report, self) {
             Ok(()) => report,

@@ -44,6 +44,9 @@ mod secrets;
 mod written;
 mod yaml;
 
+#[cfg(test)]
+mod tests;
+
 pub use definitions::{
     EntityDef, FeatureServiceDef, FeatureViewDef, Kind, SourceDef, SourceFormat, UnknownFormat,
     ViewInput,

@@ -227,7 +227,7 @@ fn read_definition(reader: &mut Reader<'_>, node: Arc<Node>, declarations: &mut 
         return;
     };
     let says_kind = node.get("kind").map_or(node.span, |kind| kind.span);
-    let Some(object) = reader.object(&node, kind.any(), kind.fields(), says_kind) else {
+    let Some(object) = reader.fields_of(&node, kind.any(), kind.fields(), says_kind) else {
         return;
     };
     let fields = Fields::new(reader.file, &node);

@@ -173,7 +173,7 @@ mod tests {
         let message = error
             .to_string()
             .replace(root.path().to_str().unwrap(), "ROOT");
-        insta::assert_snapshot!(message, @"");
+        insta::assert_snapshot!(message, @"the file ROOT/vintner.yaml is not UTF-8 (byte 8, line 2); save it as UTF-8");
     }
 
     #[test]

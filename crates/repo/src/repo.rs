@@ -206,18 +206,14 @@ impl Fields {
         }
     }
 
-    /// The value of a field. Of a list or mapping over many lines only the first line, and of no value the key.
+    /// The value of a field; the key instead, when the value is nothing or goes over many lines as a list or mapping.
     fn value(&self, key: &Node, value: &Node) -> Place {
-        if value.span.end == value.span.start {
+        let place = Place::new(&self.file, value.span);
+        let is_long = value.scalar().is_none() && place.text().contains(['\n', '\r']);
+        if is_long || place.text().is_empty() {
             return Place::new(&self.file, key.span);
         }
-        let place = Place::new(&self.file, value.span);
-        if value.scalar().is_some() {
-            return place;
-        }
-        let first = place.text().lines().next().unwrap_or_default();
-        let span = Span::new(value.span.start, value.span.start + first.trim_end().len());
-        Place::new(&self.file, span)
+        place
     }
 
     /// Where the name stands; a deployment has the name of its project.

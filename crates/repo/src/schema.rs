@@ -92,8 +92,6 @@ texts! {
     ColumnName = schema!({"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": MAX_LENGTH});
     /// The type of a join key.
     KeyTypeName = schema!({"enum": KeyType::ALL.map(|key_type| key_type.to_string())});
-    /// The type of a feature.
-    FeatureTypeName = schema!({"enum": feature_types()});
     /// A duration.
     Duration = schema!({
         "type": "string",

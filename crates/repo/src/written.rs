@@ -204,7 +204,7 @@ mod tests {
             ("q: |\n  SELECT a,\n\n    bad\n", 3, 3, "22:bad"),
             ("q: |-\r\n  SELECT a,\r\n    bad\r\n", 2, 3, "24:bad"),
             ("q: >\n  SELECT a,\n  bad\n", 1, 11, "19:bad"),
-            ("q: >2\n   SELECT ü,\n\n  bad\n", 2, 1, "24:bad"),
+            ("q: >2\n   SELECT ü,\n\n  bad\n", 3, 1, "23:bad"),
             ("q: |1\n   SELECT bad\n", 1, 10, "16:bad"),
             ("q: !!str |\n  SELECT bad\n", 1, 8, "20:bad"),
             ("q: &x >\n  SELECT bad\n", 1, 8, "17:bad"),

@@ -47,7 +47,7 @@ pub(crate) fn load(text: &str) -> Loaded {
             Stop::Syntax { at, info } => Problem::of(&info, text, at),
             Stop::Problem(problem) => problem,
         });
-        match next_document(text, stream.reached) {
+        match next_document(text, from, stream.reached) {
             Some(next) => from = next,
             None => break,
         }
@@ -56,18 +56,16 @@ pub(crate) fn load(text: &str) -> Loaded {
     loaded
 }
 
-/// Where the first document begins that starts on a line after `at`.
-fn next_document(text: &str, at: usize) -> Option<usize> {
-    let after = text.get(at..)?;
-    let mut line_start = at + after.find('\n')? + 1;
-    loop {
-        let line = text.get(line_start..)?;
-        let rest = line.strip_prefix("---");
-        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
-            return Some(line_start);
-        }
-        line_start += line.find('\n')? + 1;
-    }
+/// Where the first document begins that is not before `reached`, and after `from`.
+fn next_document(text: &str, from: usize, reached: usize) -> Option<usize> {
+    let begins = |at: usize| {
+        let rest = text.get(at..).and_then(|line| line.strip_prefix("---"));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    };
+    let lines = text.match_indices('\n').map(|(end, _)| end + 1);
+    lines
+        .filter(|start| *start > from && *start >= reached)
+        .find(|start| begins(*start))
 }
 
 /// Why a stream could not be read to its end.
@@ -227,10 +225,19 @@ impl<'t> Stream<'t> {
     /// A list or mapping ends. Those in brackets or braces end at the closing one; the end of others is known only
     /// from what comes after, so they end where their last element does.
     fn end(&mut self, span: Span) {
-        let Some(open) = self.open.pop() else { return };
+        let Some(mut open) = self.open.pop() else {
+            return;
+        };
         let (data, last) = match open.content {
             Content::List(elements) => {
                 let last = elements.last().map(|node| node.span.end);
+                // The parser has a list that is not indented begin behind its first `- `.
+                if elements
+                    .first()
+                    .is_some_and(|first| first.span.start == open.start)
+                {
+                    open.start = self.dash_before(open.start);
+                }
                 (Data::List(elements), last)
             }
             Content::Mapping { entries, .. } => {
@@ -250,6 +257,15 @@ impl<'t> Stream<'t> {
             data,
         };
         self.close(node, open.anchor);
+    }
+
+    /// The `-` before an element that begins at `start`.
+    fn dash_before(&self, start: usize) -> usize {
+        let before = self
+            .bytes
+            .slice(self.text, Span::new(self.bytes.from, start));
+        let dash = before.and_then(|before| before.trim_end_matches([' ', '\t']).strip_suffix('-'));
+        dash.map_or(start, |before| self.bytes.from + before.len())
     }
 
     /// A node is whole: it becomes a part of the one that is open, or a document.

@@ -53,7 +53,9 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     let operations = deployment::open(global).await?;
     let keys = match args.entity_rows.extension() {
         // Only text does not say what its columns are.
-        Some(extension) if extension.eq_ignore_ascii_case("csv") => join_keys(&*operations, &request.features).await?,
+        Some(extension) if extension.eq_ignore_ascii_case("csv") => {
+            join_keys(&*operations, &request.features).await?
+        }
         _ => vec![],
     };
     let entity_rows = files::read_entity_rows(&args.entity_rows, &keys).await?;
@@ -84,10 +86,16 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
 }
 
 /// The join keys of the features that are asked for.
-async fn join_keys(operations: &dyn Operations, features: &FeatureRequest) -> Result<Vec<JoinKey>, Failure> {
+async fn join_keys(
+    operations: &dyn Operations,
+    features: &FeatureRequest,
+) -> Result<Vec<JoinKey>, Failure> {
     let features = match features {
         FeatureRequest::Features(features) => features.clone(),
-        FeatureRequest::Service(service) => match operations.show(ObjectKind::FeatureService, service.as_str()).await? {
+        FeatureRequest::Service(service) => match operations
+            .show(ObjectKind::FeatureService, service.as_str())
+            .await?
+        {
             Detail::FeatureService { service, .. } => service.features,
             Detail::Entity { .. } | Detail::Source { .. } | Detail::FeatureView(_) => vec![],
         },
@@ -95,8 +103,15 @@ async fn join_keys(operations: &dyn Operations, features: &FeatureRequest) -> Re
     let views: BTreeSet<ViewName> = features.into_iter().map(|feature| feature.view).collect();
     let mut keys: Vec<JoinKey> = vec![];
     for view in views {
-        if let Detail::FeatureView(view) = operations.show(ObjectKind::FeatureView, view.as_str()).await? {
-            let new = view.revision.keys().iter().filter(|key| !keys.contains(key));
+        if let Detail::FeatureView(view) = operations
+            .show(ObjectKind::FeatureView, view.as_str())
+            .await?
+        {
+            let new = view
+                .revision
+                .keys()
+                .iter()
+                .filter(|key| !keys.contains(key));
             let new: Vec<JoinKey> = new.cloned().collect();
             keys.extend(new);
         }
@@ -105,7 +120,10 @@ async fn join_keys(operations: &dyn Operations, features: &FeatureRequest) -> Re
 }
 
 fn by_name(counts: &BTreeMap<ViewId, u64>) -> serde_json::Map<String, serde_json::Value> {
-    counts.iter().map(|(view, count)| (view.to_string(), (*count).into())).collect()
+    counts
+        .iter()
+        .map(|(view, count)| (view.to_string(), (*count).into()))
+        .collect()
 }
 
 fn told(report: &HistoricalReport, out: &str, micros: u64) -> String {
@@ -115,11 +133,16 @@ fn told(report: &HistoricalReport, out: &str, micros: u64) -> String {
         output::seconds(micros)
     );
     for (view, matched) in &report.rows_matched {
-        text.push_str(&format!("\n  {view}: {} rows found a value", output::count(*matched)));
+        text.push_str(&format!(
+            "\n  {view}: {} rows found a value",
+            output::count(*matched)
+        ));
     }
     if report.rows_without_key > 0 {
         let without = output::count(report.rows_without_key);
-        text.push_str(&format!("\n  {without} rows have a null join key or time, and no value for it"));
+        text.push_str(&format!(
+            "\n  {without} rows have a null join key or time, and no value for it"
+        ));
     }
     text
 }

@@ -24,14 +24,22 @@ pub(crate) async fn serve(global: &Global, listen: SocketAddr) -> Result<Exit, F
         .with_writer(std::io::stderr)
         .init();
 
-    let config = ServerConfig { listen, ..ServerConfig::default() };
+    let config = ServerConfig {
+        listen,
+        ..ServerConfig::default()
+    };
     let operations = Arc::new(deployment::open_local(global)?);
-    let server = vintner_server::Server::bind(config).await.map_err(serve_error)?;
+    let server = vintner_server::Server::bind(config)
+        .await
+        .map_err(serve_error)?;
     output::text(&format!(
         "serving gRPC and Arrow Flight on http://{}",
         server.address()
     ))?;
-    server.serve(operations, stopped()).await.map_err(serve_error)?;
+    server
+        .serve(operations, stopped())
+        .await
+        .map_err(serve_error)?;
     output::say("stopped");
     Ok(Exit::Done)
 }

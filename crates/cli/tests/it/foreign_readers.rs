@@ -8,13 +8,17 @@ use crate::harness::{Repo, here};
 
 #[test]
 fn the_deltalake_package_reads_what_was_written() {
-    let python = std::env::var("VINTNER_TEST_PYTHON")
-        .expect("VINTNER_TEST_PYTHON must name a Python with the deltalake package; `make test` sets it");
+    let python = std::env::var("VINTNER_TEST_PYTHON").expect(
+        "VINTNER_TEST_PYTHON must name a Python with the deltalake package; `make test` sets it",
+    );
     let repo = Repo::new();
     repo.done(&["apply", "--yes"]);
     repo.done(&["materialize"]);
     let profiles = std::fs::read_to_string(repo.path("data/profiles.csv")).unwrap();
-    repo.write("data/profiles.csv", &format!("{profiles}4,2026-03-09T00:00:00Z,free,\n"));
+    repo.write(
+        "data/profiles.csv",
+        &format!("{profiles}4,2026-03-09T00:00:00Z,free,\n"),
+    );
     repo.done(&["materialize"]);
 
     let read = |view: &str| -> Vec<Json> {
@@ -25,8 +29,16 @@ fn the_deltalake_package_reads_what_was_written() {
             .args(["--without", "created_timestamp"])
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     };
     insta::assert_json_snapshot!("profiles", read("customer_profile"));
     insta::assert_json_snapshot!("orders", read("customer_orders"));

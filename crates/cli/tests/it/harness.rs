@@ -39,7 +39,9 @@ impl Repo {
 
     /// An empty folder.
     pub(crate) fn empty() -> Self {
-        let repo = Self { folder: tempfile::tempdir().unwrap() };
+        let repo = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
         fs::create_dir(repo.root()).unwrap();
         repo
     }
@@ -72,7 +74,12 @@ impl Repo {
         if self.root().is_dir() {
             command.current_dir(self.root());
         }
-        for name in ["VINTNER_REPO", "VINTNER_SERVER", "VINTNER_NOW", "VINTNER_LOG"] {
+        for name in [
+            "VINTNER_REPO",
+            "VINTNER_SERVER",
+            "VINTNER_NOW",
+            "VINTNER_LOG",
+        ] {
             command.env_remove(name);
         }
         command.env("VINTNER_AUTHOR", "tester").env("NO_COLOR", "1");
@@ -100,8 +107,17 @@ impl Repo {
     pub(crate) fn failure(&self, args: &[&str]) -> String {
         let ended = self.run(args);
         assert_ne!(ended.code, Some(0), "{args:?} was done: {ended:?}");
-        assert!(!ended.stderr.contains("panicked"), "{args:?}: {}", ended.stderr);
-        let text = format!("exit {}\n{}{}", ended.code.unwrap_or(-1), ended.stdout, ended.stderr);
+        assert!(
+            !ended.stderr.contains("panicked"),
+            "{args:?}: {}",
+            ended.stderr
+        );
+        let text = format!(
+            "exit {}\n{}{}",
+            ended.code.unwrap_or(-1),
+            ended.stdout,
+            ended.stderr
+        );
         self.without_paths(&text)
     }
 
@@ -111,7 +127,9 @@ impl Repo {
         let mut text = text.to_owned();
         for path in [canonical, root] {
             let path = path.display().to_string();
-            text = text.replace(&path, "[repo]").replace(path.trim_start_matches('/'), "[repo]");
+            text = text
+                .replace(&path, "[repo]")
+                .replace(path.trim_start_matches('/'), "[repo]");
         }
         text
     }
@@ -123,11 +141,24 @@ impl Repo {
 
     pub(crate) fn serve_with(&self, args: &[&str]) -> Service {
         let mut command = self.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.split_whitespace().last().unwrap_or_default().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "the service says {line:?}");
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let url = line
+            .split_whitespace()
+            .last()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(
+            url.starts_with("http://127.0.0.1:"),
+            "the service says {line:?}"
+        );
         Service { child, url }
     }
 }
@@ -153,7 +184,13 @@ impl Service {
     /// Asks the service to stop, and waits until it has.
     pub(crate) fn stop(mut self) -> Option<i32> {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
         self.child.wait().unwrap().code()
     }
 }

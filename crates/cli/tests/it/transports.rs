@@ -11,23 +11,82 @@ const SCRIPT: &[&[&str]] = &[
     &["check"],
     &["plan"],
     &["plan", "--exit-code"],
-    &["get-online", "--service", "churn_model", "--entity", "customer_id=1"],
+    &[
+        "get-online",
+        "--service",
+        "churn_model",
+        "--entity",
+        "customer_id=1",
+    ],
     &["apply", "--yes"],
     &["apply", "--yes"],
     &["plan", "--exit-code"],
-    &["get-online", "--service", "churn_model", "--entity", "customer_id=1"],
+    &[
+        "get-online",
+        "--service",
+        "churn_model",
+        "--entity",
+        "customer_id=1",
+    ],
     &["materialize", "customer_profile"],
     &["materialize"],
     &["materialize"],
-    &["materialize", "customer_orders", "--start", "2026-01-01", "--end", "2026-02-01"],
-    &["materialize", "customer_orders", "--start", "2026-02-01", "--end", "2026-01-01"],
+    &[
+        "materialize",
+        "customer_orders",
+        "--start",
+        "2026-01-01",
+        "--end",
+        "2026-02-01",
+    ],
+    &[
+        "materialize",
+        "customer_orders",
+        "--start",
+        "2026-02-01",
+        "--end",
+        "2026-01-01",
+    ],
     &["materialize", "--full-refresh"],
     &["materialize", "customer_ordres"],
-    &["get-online", "--service", "churn_model", "--entity", "customer_id=1", "--entity", "customer_id=99"],
-    &["get-online", "--features", "customer_orders,customer_profile:plan", "--entity", "customer_id=2", "--full-names"],
-    &["get-online", "--features", "customer_orders:order", "--entity", "customer_id=2"],
-    &["get-online", "--service", "churn_model", "--entity", "customer_id=x"],
-    &["get-online", "--service", "churn_model", "--entity", "client=1"],
+    &[
+        "get-online",
+        "--service",
+        "churn_model",
+        "--entity",
+        "customer_id=1",
+        "--entity",
+        "customer_id=99",
+    ],
+    &[
+        "get-online",
+        "--features",
+        "customer_orders,customer_profile:plan",
+        "--entity",
+        "customer_id=2",
+        "--full-names",
+    ],
+    &[
+        "get-online",
+        "--features",
+        "customer_orders:order",
+        "--entity",
+        "customer_id=2",
+    ],
+    &[
+        "get-online",
+        "--service",
+        "churn_model",
+        "--entity",
+        "customer_id=x",
+    ],
+    &[
+        "get-online",
+        "--service",
+        "churn_model",
+        "--entity",
+        "client=1",
+    ],
     &["list", "entity"],
     &["list", "source"],
     &["list", "feature_view"],
@@ -50,7 +109,16 @@ const SCRIPT: &[&[&str]] = &[
 fn without_times(json: &mut Json) {
     match json {
         Json::Object(fields) => {
-            for name in ["offline_micros", "online_micros", "micros", "id", "started_at", "finished_at", "created_at", "out"] {
+            for name in [
+                "offline_micros",
+                "online_micros",
+                "micros",
+                "id",
+                "started_at",
+                "finished_at",
+                "created_at",
+                "out",
+            ] {
                 if fields.contains_key(name) {
                     fields.insert(name.to_owned(), "…".into());
                 }
@@ -86,7 +154,10 @@ fn the_same_script_has_the_same_answers_locally_and_through_grpc() {
 }
 
 fn similar_asserts(ours: &str, theirs: &str) {
-    assert!(ours == theirs, "locally:\n{ours}\n\nthrough the service:\n{theirs}");
+    assert!(
+        ours == theirs,
+        "locally:\n{ours}\n\nthrough the service:\n{theirs}"
+    );
 }
 
 #[test]
@@ -97,8 +168,19 @@ fn a_training_dataset_is_the_same_locally_and_through_flight() {
     let service = repo.serve();
     for (i, flags) in [
         &["--service", "churn_model"][..],
-        &["--service", "churn_model", "--full-names", "--knowledge", "available"],
-        &["--features", "customer_orders:amount_of_the_day,customer_profile", "--boundary", "before"],
+        &[
+            "--service",
+            "churn_model",
+            "--full-names",
+            "--knowledge",
+            "available",
+        ],
+        &[
+            "--features",
+            "customer_orders:amount_of_the_day,customer_profile",
+            "--boundary",
+            "before",
+        ],
     ]
     .iter()
     .enumerate()
@@ -106,7 +188,13 @@ fn a_training_dataset_is_the_same_locally_and_through_flight() {
         let mut written = vec![];
         for through in [&[][..], &["--server", &service.url]] {
             let out = repo.path(&format!("out/{i}_{}.csv", through.len()));
-            let args = ["get-historical", "--entity-rows", "data/decisions.csv", "--out", out.to_str().unwrap()];
+            let args = [
+                "get-historical",
+                "--entity-rows",
+                "data/decisions.csv",
+                "--out",
+                out.to_str().unwrap(),
+            ];
             let mut report = repo.json(&[&args, flags as &[&str], through].concat());
             without_times(&mut report);
             written.push((fs::read_to_string(out).unwrap(), report));
@@ -114,11 +202,24 @@ fn a_training_dataset_is_the_same_locally_and_through_flight() {
         assert_eq!(written[0], written[1], "{flags:?}");
         assert_eq!(written[0].0.lines().count(), 8, "{}", written[0].0);
     }
-    for (flags, code) in [(&["--service", "churn"][..], 2), (&["--service", "churn_model", "--timestamp-column", "no"], 2)] {
-        let args = ["get-historical", "--entity-rows", "data/decisions.csv", "--out", "out/none.csv"];
+    for (flags, code) in [
+        (&["--service", "churn"][..], 2),
+        (&["--service", "churn_model", "--timestamp-column", "no"], 2),
+    ] {
+        let args = [
+            "get-historical",
+            "--entity-rows",
+            "data/decisions.csv",
+            "--out",
+            "out/none.csv",
+        ];
         let local = repo.run(&[&args, flags].concat());
         let remote = repo.run(&[&args, flags, &["--server", &service.url]].concat());
-        assert_eq!((local.code, &local.stderr), (Some(code), &remote.stderr), "{flags:?}");
+        assert_eq!(
+            (local.code, &local.stderr),
+            (Some(code), &remote.stderr),
+            "{flags:?}"
+        );
         assert_eq!(remote.code, Some(code));
     }
 }

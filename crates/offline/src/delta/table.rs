@@ -213,7 +213,11 @@ impl TableState {
 
     /// The newest event time, as far as the files' statistics say.
     pub fn newest_event(&self) -> Option<vintner_core::Timestamp> {
-        self.files().iter().filter_map(DataFile::events).map(|events| events.last).max()
+        self.files()
+            .iter()
+            .filter_map(DataFile::events)
+            .map(|events| events.last)
+            .max()
     }
 
     pub(super) fn snapshot(&self) -> &Arc<EagerSnapshot> {

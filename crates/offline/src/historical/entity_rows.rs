@@ -114,7 +114,11 @@ impl EntityRows {
             Rows::Batches(batches) => {
                 return Ok(MemorySourceConfig::try_new_exec(&[batches], schema, None)?);
             }
-            rows => Self { schema: SchemaRef::clone(&schema), rows }.into_stream(),
+            rows => Self {
+                schema: SchemaRef::clone(&schema),
+                rows,
+            }
+            .into_stream(),
         };
         let partition = Once {
             schema: SchemaRef::clone(&schema),

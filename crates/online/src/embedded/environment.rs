@@ -33,6 +33,9 @@ const MAX_REPEATS: usize = 64;
 /// How long to wait for an environment of the same folder that is just being closed.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The system's number of an input/output error, for which the standard library has no name.
+const EIO: i32 = 5;
+
 static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Environment>>>> = LazyLock::new(Mutex::default);
 
 /// An open environment. It is closed when the last store that shares it is dropped.
@@ -251,6 +254,13 @@ impl Environment {
                 source,
             };
         }
+        // LMDB calls a write that ended half way so, which is how a full disk often shows.
+        let source = match source {
+            StoreFailure::Lmdb(heed::Error::Io(err)) if err.raw_os_error() == Some(EIO) => {
+                StoreFailure::Other(format!("{err}; the disk is full or failing"))
+            }
+            source => source,
+        };
         OnlineError::Failed {
             store: self.name(),
             action: action.to_owned(),

@@ -234,7 +234,22 @@ const FOLDER: &str = "VINTNER_TEST_FOLDER";
 const JOB: &str = "VINTNER_TEST_JOB";
 
 fn another_process(folder: &Path, job: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    start(
+        &mut Command::new(std::env::current_exe().unwrap()),
+        folder,
+        job,
+    )
+}
+
+/// Like [`another_process`], and no file may become longer than a few megabytes, as if the disk were full.
+fn another_process_on_a_small_disk(folder: &Path, job: &str) -> Child {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]);
+    start(shell.arg(std::env::current_exe().unwrap()), folder, job)
+}
+
+fn start(command: &mut Command, folder: &Path, job: &str) -> Child {
+    command
         .args([
             "--exact",
             "embedded::tests::in_another_process",
@@ -290,6 +305,16 @@ async fn in_another_process() {
             writes = writes.and(Ok(()));
             panic!("was not killed: {writes:?}");
         }
+        "fill the disk" => {
+            for id in (0..).step_by(10) {
+                if let Err(err) = write(&store, &rows(id..id + 10)).await {
+                    let message = chain(&err);
+                    assert!(message.contains("full"), "{message}");
+                    say(id);
+                    return;
+                }
+            }
+        }
         other => panic!("{other}"),
     }
 }
@@ -344,4 +369,19 @@ async fn a_process_that_dies_in_a_transaction_leaves_nothing_and_blocks_nobody()
         Ok(databases.rows.get(txn, b"half")?.is_some())
     });
     assert!(!half.unwrap());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_never_half_a_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = another_process_on_a_small_disk(folder.path(), "fill the disk");
+    let failed: i64 = said(&mut child).next().unwrap().parse().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(failed > 100, "{failed}");
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    assert_holds(&store, &rows(0..failed)).await;
+    let stored = read(&store, &rows(failed..failed + 10)).await.unwrap();
+    assert!(stored.iter().all(Option::is_none));
+    write(&store, &rows(0..failed + 1000)).await.unwrap();
+    assert_holds(&store, &rows(0..failed + 1000)).await;
 }

@@ -30,7 +30,13 @@ pub(super) fn list(project: &Project, kind: ObjectKind) -> Vec<Summary> {
             .values()
             .map(|entity| Summary {
                 name: entity.name.to_string(),
-                detail: joined(entity.join_keys.join_keys().iter().map(|key| format!("{} {}", key.name, key.key_type))),
+                detail: joined(
+                    entity
+                        .join_keys
+                        .join_keys()
+                        .iter()
+                        .map(|key| format!("{} {}", key.name, key.key_type)),
+                ),
                 description: entity.about.description.clone(),
                 owner: entity.about.owner.clone(),
             })
@@ -51,7 +57,12 @@ pub(super) fn list(project: &Project, kind: ObjectKind) -> Vec<Summary> {
             .filter_map(|view| view.current())
             .map(|view| Summary {
                 name: view.id.to_string(),
-                detail: format!("{}, {} features of {}", refresh_word(&view.refresh), view.features.len(), joined(&view.entities)),
+                detail: format!(
+                    "{}, {} features of {}",
+                    refresh_word(&view.refresh),
+                    view.features.len(),
+                    joined(&view.entities)
+                ),
                 description: view.about.description.clone(),
                 owner: view.about.owner.clone(),
             })
@@ -74,16 +85,29 @@ pub(super) fn list(project: &Project, kind: ObjectKind) -> Vec<Summary> {
 /// # Errors
 /// [`Fault::NotFound`] with the nearest name.
 pub(super) fn view<'a>(project: &'a Project, name: &str) -> Result<&'a ViewRevision, OpsError> {
-    project.views.get(name).and_then(|view| view.current()).ok_or_else(|| {
-        not_found(ObjectKind::FeatureView, name, project.views.keys().map(ViewName::as_str))
-    })
+    project
+        .views
+        .get(name)
+        .and_then(|view| view.current())
+        .ok_or_else(|| {
+            not_found(
+                ObjectKind::FeatureView,
+                name,
+                project.views.keys().map(ViewName::as_str),
+            )
+        })
 }
 
 /// One object of the registry, without what the stores say of it.
 ///
 /// # Errors
 /// [`Fault::NotFound`] with the nearest name.
-pub(super) fn show(project: &Project, kind: ObjectKind, name: &str, stored: StoredView) -> Result<Detail, OpsError> {
+pub(super) fn show(
+    project: &Project,
+    kind: ObjectKind,
+    name: &str,
+    stored: StoredView,
+) -> Result<Detail, OpsError> {
     match kind {
         ObjectKind::Entity => {
             let missing = || not_found(kind, name, project.entities.keys().map(|n| n.as_str()));
@@ -99,8 +123,17 @@ pub(super) fn show(project: &Project, kind: ObjectKind, name: &str, stored: Stor
         }
         ObjectKind::FeatureView => {
             let revision = view(project, name)?.clone();
-            let versions = project.views.get(name).into_iter().flat_map(|view| view.revisions.values());
-            let StoredView { delta_version, rows, newest_event, last_run } = stored;
+            let versions = project
+                .views
+                .get(name)
+                .into_iter()
+                .flat_map(|view| view.revisions.values());
+            let StoredView {
+                delta_version,
+                rows,
+                newest_event,
+                last_run,
+            } = stored;
             Ok(Detail::FeatureView(Box::new(ViewDetail {
                 versions: versions.map(|revision| revision.id.clone()).collect(),
                 used_by: services_of(project, &revision.id),
@@ -123,24 +156,42 @@ pub(super) fn show(project: &Project, kind: ObjectKind, name: &str, stored: Stor
                 from: selection
                     .views
                     .get(column.view)
-                    .map_or(String::new(), |view| format!("{}:{}", view.id, column.feature.name)),
+                    .map_or(String::new(), |view| {
+                        format!("{}:{}", view.id, column.feature.name)
+                    }),
             });
-            Ok(Detail::FeatureService { columns: columns.collect(), service })
+            Ok(Detail::FeatureService {
+                columns: columns.collect(),
+                service,
+            })
         }
     }
 }
 
 fn views_where(project: &Project, wanted: impl Fn(&ViewRevision) -> bool) -> Vec<ViewName> {
     let views = project.views.values().filter_map(|view| view.current());
-    views.filter(|view| wanted(view)).map(|view| view.id.name.clone()).collect()
+    views
+        .filter(|view| wanted(view))
+        .map(|view| view.id.name.clone())
+        .collect()
 }
 
 fn services_of(project: &Project, id: &ViewId) -> Vec<String> {
     let uses = |reference: &FeatureRef| {
-        reference.view == id.name && reference.version.is_none_or(|version| version == id.version)
+        reference.view == id.name
+            && reference
+                .version
+                .is_none_or(|version| version == id.version)
     };
-    let services = project.services.values().filter(|service| service.features.iter().any(uses));
-    services.map(|service| service.name.to_string()).collect::<BTreeSet<_>>().into_iter().collect()
+    let services = project
+        .services
+        .values()
+        .filter(|service| service.features.iter().any(uses));
+    services
+        .map(|service| service.name.to_string())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 fn refresh_word(refresh: &Refresh) -> &'static str {
@@ -156,12 +207,21 @@ fn not_found<'a>(kind: ObjectKind, name: &str, known: impl Iterator<Item = &'a s
     let noun = kind.word().replace('_', " ");
     let hint = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => "the registry has none; `vintner apply` writes what the repo declares".to_owned(),
+        None if known.is_empty() => {
+            "the registry has none; `vintner apply` writes what the repo declares".to_owned()
+        }
         None => format!("there are {}", known.join(", ")),
     };
-    OpsError::new(Fault::NotFound, format!("there is no {noun} `{name}`; {hint}"))
+    OpsError::new(
+        Fault::NotFound,
+        format!("there is no {noun} `{name}`; {hint}"),
+    )
 }
 
 fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -22,7 +22,9 @@ impl Entities {
     /// Names a join key without a column, a column that is no join key, a value that is not of the key's type, and
     /// columns of different lengths.
     pub(super) fn read(selection: &Selection, given: &[EntityColumn]) -> Result<Self, OpsError> {
-        let schema = selection.join_keys().map_err(|error| OpsError::from_error(Fault::Request, error))?;
+        let schema = selection
+            .join_keys()
+            .map_err(|error| OpsError::from_error(Fault::Request, error))?;
         let join_keys = schema.join_keys();
         let known = || join_keys.iter().map(|key| key.name.as_str());
         let count = given.first().map_or(0, |column| column.values.len());
@@ -35,12 +37,24 @@ impl Entities {
                     given.first().map_or("", |first| first.name.as_str()),
                 )));
             }
-            if given.iter().take(i).any(|earlier| earlier.name == column.name) {
-                return Err(refused(format!("the join key `{}` is given twice", column.name)));
+            if given
+                .iter()
+                .take(i)
+                .any(|earlier| earlier.name == column.name)
+            {
+                return Err(refused(format!(
+                    "the join key `{}` is given twice",
+                    column.name
+                )));
             }
             if !known().any(|key| key == column.name) {
                 let hint = nearest(&column.name, known()).map_or_else(
-                    || format!("the join keys are {}", known().collect::<Vec<_>>().join(", ")),
+                    || {
+                        format!(
+                            "the join keys are {}",
+                            known().collect::<Vec<_>>().join(", ")
+                        )
+                    },
                     |name| format!("did you mean `{name}`?"),
                 );
                 return Err(refused(format!(
@@ -61,7 +75,9 @@ impl Entities {
             let values = column.values.iter().map(|value| value.as_ref().map(|value| key_value(key, value)).transpose());
             Ok((key.clone(), values.collect::<Result<_, _>>()?))
         });
-        Ok(Self { columns: columns.collect::<Result<_, OpsError>>()? })
+        Ok(Self {
+            columns: columns.collect::<Result<_, OpsError>>()?,
+        })
     }
 
     /// The entities as Arrow columns, one per join key.
@@ -70,7 +86,8 @@ impl Entities {
             let column = arrow_values::key_column(key.key_type, values.iter().map(Option::as_ref));
             (key.name.as_str(), column, true)
         });
-        RecordBatch::try_from_iter_with_nullable(columns).map_err(|error| OpsError::from_error(Fault::Internal, error))
+        RecordBatch::try_from_iter_with_nullable(columns)
+            .map_err(|error| OpsError::from_error(Fault::Internal, error))
     }
 
     /// The columns as they were read.
@@ -79,7 +96,10 @@ impl Entities {
         columns
             .map(|(key, values)| EntityColumn {
                 name: key.name.to_string(),
-                values: values.into_iter().map(|value| value.map(Value::from)).collect(),
+                values: values
+                    .into_iter()
+                    .map(|value| value.map(Value::from))
+                    .collect(),
             })
             .collect()
     }
@@ -103,7 +123,9 @@ fn key_value(key: &JoinKey, value: &Value) -> Result<KeyValue, OpsError> {
         }
         (KeyType::Bool, Value::Bool(v)) => Ok(KeyValue::Bool(*v)),
         (KeyType::Int32, Value::Int32(v)) => Ok(KeyValue::Int32(*v)),
-        (KeyType::Int32, Value::Int64(v)) => i32::try_from(*v).map(KeyValue::Int32).map_err(|_| wrong()),
+        (KeyType::Int32, Value::Int64(v)) => {
+            i32::try_from(*v).map(KeyValue::Int32).map_err(|_| wrong())
+        }
         (KeyType::Int64, Value::Int32(v)) => Ok(KeyValue::Int64((*v).into())),
         (KeyType::Int64, Value::Int64(v)) => Ok(KeyValue::Int64(*v)),
         (KeyType::Bytes, Value::Bytes(v)) => Ok(KeyValue::Bytes(v.clone())),

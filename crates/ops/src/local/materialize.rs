@@ -37,9 +37,15 @@ pub(super) async fn load_online(
 ) -> Result<Loaded, OpsError> {
     let started = Instant::now();
     let project = context.project;
-    let known = online.progress(project, &view.id).await.map_err(online_error)?;
+    let known = online
+        .progress(project, &view.id)
+        .await
+        .map_err(online_error)?;
     // A cursor that cannot be read is none: the whole table is loaded, and older rows change nothing.
-    let since = known.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(OnlineCursor::from_json);
+    let since = known
+        .as_deref()
+        .and_then(|bytes| std::str::from_utf8(bytes).ok())
+        .and_then(OnlineCursor::from_json);
     let mut load = online_rows(context, view, since.as_ref(), now)
         .await
         .map_err(|error| OpsError::from_error(Fault::Store, error))?;
@@ -49,7 +55,10 @@ pub(super) async fn load_online(
     while let Some(batch) = load.batches.next().await {
         let batch = batch.map_err(|error| OpsError::from_error(Fault::Store, error))?;
         let rows = packed(view, &layout, &batch)?;
-        report += online.write(project, &view.id, expiry, &rows).await.map_err(online_error)?;
+        report += online
+            .write(project, &view.id, expiry, &rows)
+            .await
+            .map_err(online_error)?;
         events(MaterializeEvent::Progress {
             view: view.id.clone(),
             phase: Phase::Online,
@@ -58,23 +67,48 @@ pub(super) async fn load_online(
     }
     if let Some(cursor) = load.cursor.filter(|cursor| since.as_ref() != Some(cursor)) {
         let cursor = cursor.to_json();
-        online.set_progress(project, &view.id, cursor.as_bytes()).await.map_err(online_error)?;
+        online
+            .set_progress(project, &view.id, cursor.as_bytes())
+            .await
+            .map_err(online_error)?;
     }
-    Ok(Loaded { report, held_back: load.held_back, micros: micros_since(started) })
+    Ok(Loaded {
+        report,
+        held_back: load.held_back,
+        micros: micros_since(started),
+    })
 }
 
 /// A batch of a view's table as online rows.
-fn packed(view: &ViewRevision, layout: &RowLayout, batch: &RecordBatch) -> Result<Vec<OnlineRow>, OpsError> {
-    let broken = |what: &str| OpsError::new(Fault::Internal, format!("the table of {} has no usable {what}", view.id));
-    let columns = view.keys().iter().map(|key| batch.column_by_name(key.name.as_str()));
-    let columns = columns.collect::<Option<Vec<_>>>().ok_or_else(|| broken("join keys"))?;
-    let keys = KeyColumns::new(&view.join_keys, &columns).map_err(|error| OpsError::from_error(Fault::Internal, error))?;
+fn packed(
+    view: &ViewRevision,
+    layout: &RowLayout,
+    batch: &RecordBatch,
+) -> Result<Vec<OnlineRow>, OpsError> {
+    let broken = |what: &str| {
+        OpsError::new(
+            Fault::Internal,
+            format!("the table of {} has no usable {what}", view.id),
+        )
+    };
+    let columns = view
+        .keys()
+        .iter()
+        .map(|key| batch.column_by_name(key.name.as_str()));
+    let columns = columns
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| broken("join keys"))?;
+    let keys = KeyColumns::new(&view.join_keys, &columns)
+        .map_err(|error| OpsError::from_error(Fault::Internal, error))?;
     let time = |name: &str| {
-        batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+        batch
+            .column_by_name(name)
+            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
     };
     let event = time("event_timestamp").ok_or_else(|| broken("event_timestamp"))?;
     let created = time("created_timestamp").ok_or_else(|| broken("created_timestamp"))?;
-    let encoder = RowEncoder::new(layout, batch).map_err(|error| OpsError::from_error(Fault::Internal, error))?;
+    let encoder = RowEncoder::new(layout, batch)
+        .map_err(|error| OpsError::from_error(Fault::Internal, error))?;
     (0..batch.num_rows())
         .map(|row| {
             let time = RowTime {
@@ -83,7 +117,9 @@ fn packed(view: &ViewRevision, layout: &RowLayout, batch: &RecordBatch) -> Resul
             };
             Ok(OnlineRow {
                 key: keys.key(row).ok_or_else(|| broken("join keys"))?,
-                row: encoder.pack(row, time).map_err(|error| OpsError::from_error(Fault::Data, error))?,
+                row: encoder
+                    .pack(row, time)
+                    .map_err(|error| OpsError::from_error(Fault::Data, error))?,
             })
         })
         .collect()

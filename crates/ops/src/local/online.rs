@@ -37,7 +37,12 @@ type PlanKey = (FeatureRequest, NameStyle);
 const MOST_PLANS: usize = 1_024;
 
 impl ReadPlans {
-    fn get(&self, snapshot: &Snapshot, project: &Project, request: &OnlineRequest) -> Result<Arc<Compiled>, OpsError> {
+    fn get(
+        &self,
+        snapshot: &Snapshot,
+        project: &Project,
+        request: &OnlineRequest,
+    ) -> Result<Arc<Compiled>, OpsError> {
         let key = (request.features.clone(), request.names);
         if let Ok(plans) = self.of_version.lock()
             && plans.0 == snapshot.version
@@ -62,7 +67,10 @@ fn compile(project: &Project, request: &OnlineRequest) -> Result<Compiled, OpsEr
     if let Some(view) = selection.views.iter().find(|view| !view.online) {
         return Err(OpsError::new(
             Fault::Request,
-            format!("the feature view `{}` is not in the online store: it says `online: false`", view.id),
+            format!(
+                "the feature view `{}` is not in the online store: it says `online: false`",
+                view.id
+            ),
         ));
     }
     let plan = ReadPlan::new(&selection);
@@ -83,7 +91,9 @@ pub(super) async fn get_online(
     let batch = entities.batch()?;
     let keys = compiled.plan.views().map(|view| view_keys(view, &batch));
     let keys = keys.collect::<Result<Vec<_>, _>>().map_err(online_error)?;
-    let features = get_features(store, project.0, &compiled.plan, &keys, now).await.map_err(online_error)?;
+    let features = get_features(store, project.0, &compiled.plan, &keys, now)
+        .await
+        .map_err(online_error)?;
     Ok(OnlineResponse {
         entities: entities.into_columns(),
         features: features

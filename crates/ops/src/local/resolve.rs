@@ -16,7 +16,8 @@ use vintner_registry::{
     plan::{self, DesiredProject, DesiredView, Plan},
 };
 use vintner_repo::{
-    Diagnostic, EntityDef, FeatureServiceDef, FeatureViewDef, FieldPath, ObjectRef, Rendering, Repo, RepoFile, SourceDef,
+    Diagnostic, EntityDef, FeatureServiceDef, FeatureViewDef, FieldPath, ObjectRef, Rendering,
+    Repo, RepoFile, SourceDef,
 };
 
 use crate::api::{ObjectKind, Problem, Severity};
@@ -38,9 +39,16 @@ pub(super) struct Resolved {
 pub(super) async fn resolve(root: &Path, files: &[RepoFile], current: &Snapshot) -> Resolved {
     let parsed = vintner_repo::parse(files, &|name| std::env::var(name).ok());
     let mut diagnostics = parsed.diagnostics;
-    let mut resolved = Resolved { problems: vec![], objects: vec![], plan: None };
+    let mut resolved = Resolved {
+        problems: vec![],
+        objects: vec![],
+        plan: None,
+    };
     if let Some(repo) = &parsed.repo {
-        match desired(root, repo).await.and_then(|desired| planned(repo, desired, current)) {
+        match desired(root, repo)
+            .await
+            .and_then(|desired| planned(repo, desired, current))
+        {
             Ok(plan) => {
                 resolved.plan = Some(plan);
                 resolved.objects = vec![
@@ -60,7 +68,11 @@ pub(super) async fn resolve(root: &Path, files: &[RepoFile], current: &Snapshot)
 fn problem(diagnostic: &Diagnostic) -> Problem {
     let place = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Problem {
-        severity: if diagnostic.is_error() { Severity::Error } else { Severity::Warning },
+        severity: if diagnostic.is_error() {
+            Severity::Error
+        } else {
+            Severity::Warning
+        },
         code: diagnostic.code().to_owned(),
         message: diagnostic.message().to_owned(),
         help: diagnostic.help_text().unwrap_or_default().to_owned(),
@@ -73,7 +85,11 @@ fn problem(diagnostic: &Diagnostic) -> Problem {
 
 async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnostic>> {
     let sources = Sources::new(root);
-    let declared: Vec<Source> = repo.sources.iter().map(|declared| source(&declared.value)).collect();
+    let declared: Vec<Source> = repo
+        .sources
+        .iter()
+        .map(|declared| source(&declared.value))
+        .collect();
     let looked = stream::iter(declared)
         .map(|source| async {
             let schema = sources.schema(&source).await;
@@ -100,7 +116,13 @@ async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnos
             Ok(entity) => entities.push(entity),
             Err(error) => {
                 let object = ObjectRef::Entity(declared.value.name.clone());
-                wrong.push(repo.diagnose(&object, FieldPath::Field("join_keys"), "plan::join_keys", error.to_string(), None));
+                wrong.push(repo.diagnose(
+                    &object,
+                    FieldPath::Field("join_keys"),
+                    "plan::join_keys",
+                    error.to_string(),
+                    None,
+                ));
             }
         }
     }
@@ -110,13 +132,23 @@ async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnos
             Ok(definition) => definition,
             Err(error) => {
                 let object = ObjectRef::View(declared.value.name.clone());
-                wrong.push(repo.diagnose(&object, FieldPath::Field("entities"), "plan::join_keys", error.to_string(), None));
+                wrong.push(repo.diagnose(
+                    &object,
+                    FieldPath::Field("entities"),
+                    "plan::join_keys",
+                    error.to_string(),
+                    None,
+                ));
                 continue;
             }
         };
         match planner::plan_view(&definition, &catalog) {
             Ok(planned) => views.push(desired_view(planned)),
-            Err(problems) => wrong.extend(problems.iter().map(|problem| view_diagnostic(repo, problem))),
+            Err(problems) => wrong.extend(
+                problems
+                    .iter()
+                    .map(|problem| view_diagnostic(repo, problem)),
+            ),
         }
     }
     if wrong.iter().any(Diagnostic::is_error) {
@@ -126,14 +158,24 @@ async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnos
         entities,
         sources: catalog.into_values().map(|known| known.source).collect(),
         views,
-        services: repo.services.iter().map(|declared| service(&declared.value)).collect(),
+        services: repo
+            .services
+            .iter()
+            .map(|declared| service(&declared.value))
+            .collect(),
     })
 }
 
-fn planned(repo: &Repo, desired: DesiredProject, current: &Snapshot) -> Result<Plan, Vec<Diagnostic>> {
+fn planned(
+    repo: &Repo,
+    desired: DesiredProject,
+    current: &Snapshot,
+) -> Result<Plan, Vec<Diagnostic>> {
     plan::plan(current, &repo.deployment.project, desired).map_err(|error| {
         let problems = error.problems.iter();
-        problems.map(|problem| registry_diagnostic(repo, problem)).collect()
+        problems
+            .map(|problem| registry_diagnostic(repo, problem))
+            .collect()
     })
 }
 
@@ -148,31 +190,74 @@ fn source_diagnostic(repo: &Repo, source: &Source, error: &SourceError) -> Diagn
         cause = error.source();
     }
     let object = ObjectRef::Source(source.name.clone());
-    repo.diagnose(&object, FieldPath::Field("path"), "source::unreadable", message, None)
+    repo.diagnose(
+        &object,
+        FieldPath::Field("path"),
+        "source::unreadable",
+        message,
+        None,
+    )
 }
 
 fn view_diagnostic(repo: &Repo, problem: &PlanProblem) -> Diagnostic {
     let at = match &problem.at {
-        ProblemPlace::Query { line, column, .. } => FieldPath::QueryPosition { line: *line, column: *column },
+        ProblemPlace::Query { line, column, .. } => FieldPath::QueryPosition {
+            line: *line,
+            column: *column,
+        },
         ProblemPlace::QueryWhole => FieldPath::Field("query"),
         ProblemPlace::Field(field) => FieldPath::Field(field),
-        ProblemPlace::Feature(feature) => FieldPath::Entry { field: "features", name: feature.to_string() },
+        ProblemPlace::Feature(feature) => FieldPath::Entry {
+            field: "features",
+            name: feature.to_string(),
+        },
     };
     let object = ObjectRef::View(problem.view.clone());
-    repo.diagnose(&object, at, problem.code, problem.message.clone(), problem.help.clone())
+    repo.diagnose(
+        &object,
+        at,
+        problem.code,
+        problem.message.clone(),
+        problem.help.clone(),
+    )
 }
 
 fn registry_diagnostic(repo: &Repo, problem: &plan::PlanProblem) -> Diagnostic {
     use plan::PlanProblem as P;
     let (object, at, code) = match problem {
-        P::Service { service, .. } => (ObjectRef::Service(service.clone()), FieldPath::Field("features"), "plan::service"),
-        P::DefaultType { view, feature, .. } | P::DuplicateFeature { view, feature } => {
-            (ObjectRef::View(view.clone()), FieldPath::Entry { field: "features", name: feature.to_string() }, "plan::feature")
-        }
-        P::UnknownEntity { view, .. } => (ObjectRef::View(view.clone()), FieldPath::Field("entities"), "plan::entity"),
-        P::UnknownSource { view, .. } => (ObjectRef::View(view.clone()), FieldPath::Field("query"), "plan::source"),
-        P::NoFeature { view } => (ObjectRef::View(view.clone()), FieldPath::Field("query"), "plan::no_feature"),
-        P::VersionsUsedUp { view } => (ObjectRef::View(view.clone()), FieldPath::Name, "plan::versions"),
+        P::Service { service, .. } => (
+            ObjectRef::Service(service.clone()),
+            FieldPath::Field("features"),
+            "plan::service",
+        ),
+        P::DefaultType { view, feature, .. } | P::DuplicateFeature { view, feature } => (
+            ObjectRef::View(view.clone()),
+            FieldPath::Entry {
+                field: "features",
+                name: feature.to_string(),
+            },
+            "plan::feature",
+        ),
+        P::UnknownEntity { view, .. } => (
+            ObjectRef::View(view.clone()),
+            FieldPath::Field("entities"),
+            "plan::entity",
+        ),
+        P::UnknownSource { view, .. } => (
+            ObjectRef::View(view.clone()),
+            FieldPath::Field("query"),
+            "plan::source",
+        ),
+        P::NoFeature { view } => (
+            ObjectRef::View(view.clone()),
+            FieldPath::Field("query"),
+            "plan::no_feature",
+        ),
+        P::VersionsUsedUp { view } => (
+            ObjectRef::View(view.clone()),
+            FieldPath::Name,
+            "plan::versions",
+        ),
         P::Duplicate { .. } => (ObjectRef::Deployment, FieldPath::Name, "plan::duplicate"),
     };
     repo.diagnose(&object, at, code, problem.to_string(), None)
@@ -205,7 +290,9 @@ fn source(def: &SourceDef) -> Source {
 }
 
 fn view(entities: &[Entity], def: &FeatureViewDef) -> Result<ViewDefinition, KeySchemaError> {
-    let of_view = entities.iter().filter(|entity| def.entities.contains(&entity.name));
+    let of_view = entities
+        .iter()
+        .filter(|entity| def.entities.contains(&entity.name));
     let join_keys = of_view.flat_map(|entity| entity.join_keys.join_keys().to_vec());
     Ok(ViewDefinition {
         name: def.name.clone(),
@@ -258,6 +345,14 @@ fn service(def: &FeatureServiceDef) -> FeatureService {
     }
 }
 
-fn about(description: &str, owner: &str, tags: &std::collections::BTreeMap<String, String>) -> About {
-    About { description: description.to_owned(), owner: owner.to_owned(), tags: tags.clone() }
+fn about(
+    description: &str,
+    owner: &str,
+    tags: &std::collections::BTreeMap<String, String>,
+) -> About {
+    About {
+        description: description.to_owned(),
+        owner: owner.to_owned(),
+        tags: tags.clone(),
+    }
 }

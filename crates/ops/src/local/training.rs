@@ -1,9 +1,6 @@
 //! `get-historical`: entity rows in, training rows out.
 
-use datafusion::{
-    common::DataFusionError,
-    physical_plan::stream::RecordBatchStreamAdapter,
-};
+use datafusion::{common::DataFusionError, physical_plan::stream::RecordBatchStreamAdapter};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
 use vintner_core::ProjectName;
@@ -36,7 +33,10 @@ pub(super) async fn get_historical(
     if let Some(view) = selection.views.iter().find(|view| !view.offline) {
         return Err(OpsError::new(
             Fault::Request,
-            format!("the feature view `{}` is not in the offline store: it says `offline: false`", view.id),
+            format!(
+                "the feature view `{}` is not in the offline store: it says `offline: false`",
+                view.id
+            ),
         ));
     }
     let options = DatasetOptions {
@@ -50,11 +50,17 @@ pub(super) async fn get_historical(
         let table = offline.scan(name, view, None).await;
         tables.push(table.map_err(|error| OpsError::from_error(Fault::Store, error))?);
     }
-    let batches = entity_rows.batches.map_err(|error| DataFusionError::External(Box::new(error)));
+    let batches = entity_rows
+        .batches
+        .map_err(|error| DataFusionError::External(Box::new(error)));
     let rows = RecordBatchStreamAdapter::new(entity_rows.schema, batches);
     let rows = historical::EntityRows::from_stream(Box::pin(rows));
-    let session = session(&EngineConfig::default()).map_err(|error| OpsError::from_error(Fault::Internal, error))?;
-    let run = plan.execute(&session.state(), rows, &tables).await.map_err(historical_error)?;
+    let session = session(&EngineConfig::default())
+        .map_err(|error| OpsError::from_error(Fault::Internal, error))?;
+    let run = plan
+        .execute(&session.state(), rows, &tables)
+        .await
+        .map_err(historical_error)?;
 
     let (tell, report) = oneshot::channel();
     let join = run.join;
@@ -64,13 +70,25 @@ pub(super) async fn get_historical(
         let _ = tell.send(report_of(&join.counts()));
         None
     });
-    let batches = rows.map(Some).chain(told).filter_map(std::future::ready).boxed();
-    Ok(TrainingRows { schema: plan.schema, batches, registry_version: snapshot.version, report })
+    let batches = rows
+        .map(Some)
+        .chain(told)
+        .filter_map(std::future::ready)
+        .boxed();
+    Ok(TrainingRows {
+        schema: plan.schema,
+        batches,
+        registry_version: snapshot.version,
+        report,
+    })
 }
 
 fn report_of(counts: &JoinCounts) -> HistoricalReport {
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let matched = counts.views.iter().map(|view| (view.view.clone(), number(view.matched_rows)));
+    let matched = counts
+        .views
+        .iter()
+        .map(|view| (view.view.clone(), number(view.matched_rows)));
     HistoricalReport {
         rows: number(counts.rows),
         rows_without_key: number(counts.rows_without_key),
@@ -89,7 +107,9 @@ pub(crate) fn historical_error(error: HistoricalError) -> OpsError {
         other => other,
     };
     let fault = match error {
-        HistoricalError::EntityRows(_) | HistoricalError::Format(_) | HistoricalError::Unwritable { .. } => Fault::Request,
+        HistoricalError::EntityRows(_)
+        | HistoricalError::Format(_)
+        | HistoricalError::Unwritable { .. } => Fault::Request,
         HistoricalError::EntityValue(_) | HistoricalError::Read { .. } => Fault::Data,
         HistoricalError::Write { .. } | HistoricalError::Engine(_) => Fault::Store,
     };
@@ -102,9 +122,8 @@ fn operation_error(error: DataFusionError) -> Result<OpsError, DataFusionError> 
             Ok(error) => Ok(*error),
             Err(cause) => Err(DataFusionError::External(cause)),
         },
-        DataFusionError::Context(context, cause) => {
-            operation_error(*cause).map_err(|cause| DataFusionError::Context(context, Box::new(cause)))
-        }
+        DataFusionError::Context(context, cause) => operation_error(*cause)
+            .map_err(|cause| DataFusionError::Context(context, Box::new(cause))),
         other => Err(other),
     }
 }

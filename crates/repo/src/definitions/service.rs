@@ -54,7 +54,7 @@ pub(crate) fn read(
 ) -> FeatureServiceDef {
     let features = object
         .get("features")
-        .and_then(|given| reader.list(given, "airport_weather:temp"))
+        .and_then(|given| reader.list(given, "features", "airport_weather:temp"))
         .unwrap_or_default()
         .into_iter()
         .filter_map(|given| reference(reader, given))

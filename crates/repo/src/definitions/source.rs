@@ -14,8 +14,7 @@ use crate::{
     schema,
 };
 
-/// Where features come from: a file, a folder, a glob or a URL of files of one format. In queries it is the table of
-/// its name.
+/// Where features come from: files of one format. In queries it is the table of its name.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(rename = "source", deny_unknown_fields)]
 #[schemars(extend("anyOf" = [
@@ -26,8 +25,7 @@ pub struct SourceDef {
     /// Its name, which is its table's name in queries.
     #[schemars(with = "schema::ObjectName")]
     pub name: SourceName,
-    /// A file, a folder, a glob or a URL; a relative one is relative to vintner.yaml. ${VAR} and ${VAR:-default}
-    /// expand.
+    /// A file, a folder, a glob or a URL, relative to vintner.yaml. ${VAR} and ${VAR:-default} are expanded.
     #[schemars(length(min = 1))]
     pub path: String,
     /// The format of the files. Without it, the path's extension says it.
@@ -225,12 +223,12 @@ fn static_with_time(reader: &mut Reader<'_>, given: Given<'_>) {
         Diagnostic::error(
             code::STATIC_WITH_TIME,
             place,
-            format!("a static source has the time column `{}`", given.field),
+            format!("a static source has the time column {}", given.subject),
         )
         .label("has a time")
         .help(format!(
-            "remove `{}` when the rows have always been true; else remove `static: true`",
-            given.field
+            "remove {} when the rows have always been true; else remove `static: true`",
+            given.subject
         )),
     );
 }

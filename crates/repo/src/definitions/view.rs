@@ -132,7 +132,7 @@ pub(crate) fn read(
 ) -> FeatureViewDef {
     let entities = object
         .get("entities")
-        .and_then(|given| reader.list(given, "airport"))
+        .and_then(|given| reader.list(given, "entities", "airport"))
         .unwrap_or_default()
         .into_iter()
         .filter_map(|given| reader.name(given))
@@ -152,7 +152,7 @@ pub(crate) fn read(
         .into_iter()
         .filter_map(|(key, text, value)| {
             let name = reader.name_of(text, key.span);
-            let feature = feature(reader, key.span, value)?;
+            let feature = feature(reader, value)?;
             Some(FeatureField {
                 name: name?,
                 ..feature
@@ -221,8 +221,8 @@ fn input(reader: &mut Reader<'_>, object: &Object<'_>, at: Span) -> ViewInput {
 }
 
 /// One entry of the contract. Its name is a placeholder.
-fn feature(reader: &mut Reader<'_>, key: Span, given: Given<'_>) -> Option<FeatureField> {
-    let object = reader.object(given.node, "a feature", FEATURE_FIELDS, key)?;
+fn feature(reader: &mut Reader<'_>, given: Given<'_>) -> Option<FeatureField> {
+    let object = reader.object(given, "a feature", FEATURE_FIELDS)?;
     let names: Vec<String> = ScalarType::ALL
         .into_iter()
         .flat_map(|scalar| {

@@ -103,11 +103,18 @@ const WORDS: &[(&str, &str, &str)] = &[
         "remove it; in double quotes it can be written as `\\x00`",
     ),
     (
+        "recursion limit exceeded",
+        TOO_DEEP,
+        "close the brackets before this one",
+    ),
+    (
         "unexpected eof",
         "the file ends in the middle of something",
         "close the brackets, braces and quotes that are open",
     ),
 ];
+
+const TOO_DEEP: &str = "lists and mappings lie too deep in each other";
 
 impl Problem {
     /// What the parser found at a byte of the text.
@@ -140,7 +147,7 @@ impl Problem {
         Self {
             span,
             code: code::YAML_SYNTAX,
-            message: "lists and mappings lie too deep in each other".to_owned(),
+            message: TOO_DEEP.to_owned(),
             help: "no definition needs more than four levels; close the brackets before this one",
         }
     }
@@ -178,9 +185,14 @@ fn tab(info: &str, text: &str, at: usize) -> Option<Span> {
     })
 }
 
-/// The word or the one character at a byte; nothing at the end of a line.
+/// The word or the one character at a byte; at the end of the text the last character that is not white space.
 fn word_at(text: &str, at: usize) -> Span {
     let rest = text.get(at..).unwrap_or_default();
+    if rest.trim().is_empty() {
+        let end = text.trim_end().len();
+        let last = text.trim_end().chars().next_back();
+        return Span::new(end - last.map_or(0, char::len_utf8), end);
+    }
     let in_word = |c: char| c.is_alphanumeric() || c == '_';
     let word = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
     let first = rest.chars().next().filter(|c| !c.is_control());
