@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vintner_core::{Boundary, Knowledge, RegistryVersion, ViewId};
+use vintner_core::{Boundary, Knowledge, RegistryVersion};
 use vintner_ops::{
     Fault, OpsError,
     api::{HistoricalReport, HistoricalRequest},
@@ -89,9 +89,9 @@ pub struct Closing {
 pub struct Report {
     /// Entity rows.
     pub rows: u64,
-    /// Entity rows whose key or time is null, per view: they have no features of it.
+    /// Entity rows whose time, or a join key of some view, is null: they have nulls or defaults.
     pub rows_without_key: u64,
-    /// Entity rows that met a visible feature row, per view.
+    /// Entity rows that met a visible feature row, per view version, written `view@2`.
     pub rows_matched: BTreeMap<String, u64>,
 }
 
@@ -172,16 +172,13 @@ impl From<RegistryVersion> for Opening {
 
 impl From<&HistoricalReport> for Report {
     fn from(report: &HistoricalReport) -> Self {
-        let counts = |counts: &BTreeMap<ViewId, u64>| {
-            counts
-                .iter()
-                .map(|(view, rows)| (view.to_string(), *rows))
-                .collect()
-        };
+        let matched = report.rows_matched.iter();
         Self {
             rows: report.rows,
             rows_without_key: report.rows_without_key,
-            rows_matched: counts(&report.rows_matched),
+            rows_matched: matched
+                .map(|(view, rows)| (view.to_string(), *rows))
+                .collect(),
         }
     }
 }
@@ -190,16 +187,13 @@ impl TryFrom<Report> for HistoricalReport {
     type Error = ConvertError;
 
     fn try_from(report: Report) -> Result<Self, ConvertError> {
-        let counts = |field: &str, counts: BTreeMap<String, u64>| {
-            counts
-                .into_iter()
-                .map(|(view, rows)| Ok((parse(field, &view)?, rows)))
-                .collect::<Result<BTreeMap<ViewId, u64>, ConvertError>>()
-        };
+        let matched = report.rows_matched.into_iter();
         Ok(Self {
             rows: report.rows,
             rows_without_key: report.rows_without_key,
-            rows_matched: counts("rows_matched", report.rows_matched)?,
+            rows_matched: matched
+                .map(|(view, rows)| Ok((parse("rows_matched", &view)?, rows)))
+                .collect::<Result<_, ConvertError>>()?,
         })
     }
 }

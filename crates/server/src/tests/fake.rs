@@ -439,8 +439,8 @@ impl Operations for Fake {
                         Ok(Some((training, (batches, schema, report, sender, mood))))
                     }
                     None => {
-                        let view: ViewName = "weather".parse().unwrap();
                         report.rows_without_key = 1;
+                        let view = "weather@2".parse().unwrap();
                         report.rows_matched.insert(view, report.rows);
                         let _ = sender.send(report);
                         Ok(None)
