@@ -106,6 +106,14 @@ impl<'n> Object<'n> {
     }
 }
 
+/// One entry of a mapping.
+#[derive(Clone, Copy, Debug)]
+struct Entry<'n> {
+    key: &'n Node,
+    name: &'n str,
+    value: &'n Node,
+}
+
 /// What reads one file.
 pub(crate) struct Reader<'a> {
     pub(crate) file: &'a Arc<SourceFile>,
@@ -154,10 +162,10 @@ impl<'a> Reader<'a> {
         at: Span,
     ) -> Option<Object<'n>> {
         let entries = self.entries(node, noun)?;
-        let is_there = |field: &str| entries.iter().any(|(_, name)| *name == field);
+        let is_there = |field: &str| entries.iter().any(|entry| entry.name == field);
         // A field that is meant by an unknown one is misspelt, not missing.
         let mut misspelt = Vec::new();
-        for (key, name) in &entries {
+        for Entry { key, name, .. } in &entries {
             if !fields.iter().any(|field| field.name == *name) {
                 let absent = fields.iter().filter(|field| !is_there(field.name));
                 misspelt.extend(nearest(name, absent.map(|field| field.name)));
@@ -197,8 +205,8 @@ impl<'a> Reader<'a> {
         );
     }
 
-    /// The keys of a mapping with their texts, each once. Reports keys that are twice or no text.
-    fn entries<'n>(&mut self, node: &'n Node, noun: &str) -> Option<Vec<(&'n Node, &'n str)>> {
+    /// The entries of a mapping, each key once, with the keys' texts. Reports keys that are twice or no text.
+    fn entries<'n>(&mut self, node: &'n Node, noun: &str) -> Option<Vec<Entry<'n>>> {
         let Some(entries) = node.entries() else {
             let message = format!("{noun} must be a mapping, but is {}", node.described());
             let place = self.place(self.headline(node.span));
@@ -209,8 +217,9 @@ impl<'a> Reader<'a> {
             );
             return None;
         };
-        let mut unique: Vec<(&Node, &str)> = Vec::new();
-        for (key, _) in entries {
+        let mut unique = Vec::new();
+        let mut seen: BTreeMap<&str, &Node> = BTreeMap::new();
+        for (key, value) in entries {
             let Some(name) = key.text() else {
                 let place = self.place(self.headline(key.span));
                 let message = format!("a key of {noun} must be a text, but is {}", key.described());
@@ -219,20 +228,20 @@ impl<'a> Reader<'a> {
                 );
                 continue;
             };
-            match unique.iter().find(|(_, earlier)| *earlier == name) {
-                None => unique.push((key, name)),
-                Some((earlier, _)) => {
-                    let duplicate = Diagnostic::error(
-                        code::DUPLICATE_KEY,
-                        self.place(key.span),
-                        format!("`{name}` is there twice"),
-                    )
-                    .label("again")
-                    .also(self.place(earlier.span), "first")
-                    .help("remove one of the two");
-                    self.report(duplicate);
-                }
-            }
+            let Some(earlier) = seen.get(name) else {
+                seen.insert(name, key);
+                unique.push(Entry { key, name, value });
+                continue;
+            };
+            let duplicate = Diagnostic::error(
+                code::DUPLICATE_KEY,
+                self.place(key.span),
+                format!("`{name}` is there twice"),
+            )
+            .label("again")
+            .also(self.place(earlier.span), "first")
+            .help("remove one of the two");
+            self.report(duplicate);
         }
         Some(unique)
     }
@@ -247,24 +256,21 @@ impl<'a> Reader<'a> {
         if given.node.entries().is_none() {
             return self.wrong_type(given, "a mapping");
         }
-        let keys = self.entries(given.node, &given.subject.to_string())?;
-        if keys.is_empty() {
+        let entries = self.entries(given.node, &given.subject.to_string())?;
+        if entries.is_empty() {
             return self.nothing_in(given);
         }
-        Some(
-            keys.into_iter()
-                .filter_map(|(key, name)| {
-                    let value = Given {
-                        node: given.node.get(name)?,
-                        subject: Subject::Field(name),
-                        key: Some(key),
-                        required: true,
-                        example,
-                    };
-                    Some((key, name, value))
-                })
-                .collect(),
-        )
+        let value = |entry: Entry<'n>| {
+            let value = Given {
+                node: entry.value,
+                subject: Subject::Field(entry.name),
+                key: Some(entry.key),
+                required: true,
+                example,
+            };
+            (entry.key, entry.name, value)
+        };
+        Some(entries.into_iter().map(value).collect())
     }
 
     /// The elements of a list that has any. `field` is its name.

@@ -25,6 +25,12 @@ const MAX_DEPTH: usize = 64;
 /// How many nodes the aliases of one file may stand for, so that a few lines cannot become millions of nodes.
 const MAX_ALIASED: usize = 10_000;
 
+/// How many broken documents of one file are reported. Nobody reads more, and each costs a walk over the rest.
+const MAX_PROBLEMS: usize = 100;
+
+/// White space as YAML has it; other spaces of Unicode are letters there.
+const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// What a file holds.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
@@ -48,8 +54,8 @@ pub(crate) fn load(text: &str) -> Loaded {
             Stop::Problem(problem) => problem,
         });
         match next_document(text, from, stream.reached) {
-            Some(next) => from = next,
-            None => break,
+            Some(next) if loaded.problems.len() < MAX_PROBLEMS => from = next,
+            _ => break,
         }
     }
     loaded.documents.retain(|document| !document.is_null());
@@ -62,9 +68,11 @@ fn next_document(text: &str, from: usize, reached: usize) -> Option<usize> {
         let rest = text.get(at..).and_then(|line| line.strip_prefix("---"));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
     };
-    let lines = text.match_indices('\n').map(|(end, _)| end + 1);
-    lines
-        .filter(|start| *start > from && *start >= reached)
+    // The line break before `reached` counts too: the parser may stop at the very line that begins the next document.
+    let before = text.floor_char_boundary(reached.max(from + 1).saturating_sub(1));
+    let breaks = text.get(before..)?.match_indices('\n');
+    breaks
+        .map(|(end, _)| before + end + 1)
         .find(|start| begins(*start))
 }
 
@@ -199,15 +207,16 @@ impl<'t> Stream<'t> {
         };
         if prefixed {
             while text.starts_with(['&', '!']) {
-                let end = text.find(char::is_whitespace).unwrap_or(text.len());
-                text = text[end..].trim_start();
+                let end = text.find(WHITE_SPACE).unwrap_or(text.len());
+                text = text[end..].trim_start_matches(WHITE_SPACE);
             }
             if style == Style::Block {
-                text = text.find('\n').map_or("", |end| text[end..].trim_start());
+                let end = text.find('\n').unwrap_or(text.len());
+                text = text[end..].trim_start_matches(WHITE_SPACE);
             }
         }
         let start = span.end - text.len();
-        Span::new(start, start + text.trim_end().len())
+        Span::new(start, start + text.trim_end_matches(WHITE_SPACE).len())
     }
 
     fn push(&mut self, span: Span, anchor: usize, content: Content) -> Result<(), Stop> {

@@ -22,7 +22,7 @@ pub struct EntityDef {
     /// The columns that identify one entity, and their types, in the order of the file. One or several.
     #[schemars(
         with = "BTreeMap<schema::ColumnName, schema::KeyTypeName>",
-        length(min = 1)
+        extend("minProperties" = 1)
     )]
     pub join_keys: Vec<JoinKey>,
     /// What it is, for people.

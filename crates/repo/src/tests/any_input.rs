@@ -135,6 +135,18 @@ fn check(deployment: &str, definitions: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+fn scalars(node: &crate::node::Node) -> Vec<&crate::node::Node> {
+    use crate::node::Data;
+    match &node.data {
+        Data::Scalar(_) => vec![node],
+        Data::List(elements) => elements.iter().flat_map(scalars).collect(),
+        Data::Mapping(entries) => {
+            let both = entries.iter().flat_map(|(key, value)| [key, value]);
+            both.flat_map(scalars).collect()
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -143,7 +155,12 @@ proptest! {
         deployment in proptest::collection::vec(change(), 0..3),
         definitions in proptest::collection::vec(change(), 0..6),
     ) {
-        check(&changed(DEPLOYMENT, &deployment), &changed(DEFINITIONS, &definitions))?;
+        let definitions = changed(DEFINITIONS, &definitions);
+        check(&changed(DEPLOYMENT, &deployment), &definitions)?;
+        for node in crate::yaml::load(&definitions).documents.iter().flat_map(scalars) {
+            let written = crate::written::Written::of(node, &definitions);
+            prop_assert!(written.is_some(), "{node:?}");
+        }
     }
 
     #[test]
