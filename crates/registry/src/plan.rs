@@ -5,7 +5,7 @@
 //! All of this is pure: no I/O, no clock.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
 };
 
@@ -234,10 +234,10 @@ pub fn plan(
     for (name, view) in views {
         check_view(&view, &next, &mut problems);
         match next_view(before, view) {
-            Err(problem) => problems.push(problem),
-            Ok(view) => {
+            Some(view) => {
                 next.views.insert(name, view);
             }
+            None => problems.push(PlanProblem::VersionsUsedUp { view: name }),
         }
     }
     remember(before, &mut next);
@@ -462,16 +462,14 @@ impl From<ViewRevision> for DesiredView {
 }
 
 /// What a view becomes: its current version changed in place where every stored row stays right, else a new version.
-fn next_view(before: &Project, desired: DesiredView) -> Result<View, PlanProblem> {
+/// None when there is no version left.
+fn next_view(before: &Project, desired: DesiredView) -> Option<View> {
     let name = desired.name.clone();
     let existing = before.views.get(&name);
     let mut revisions = existing.map_or_else(BTreeMap::new, |view| view.revisions.clone());
     let fresh = match before.versions_used.get(&name) {
         None => ViewVersion::FIRST,
-        Some(used) => match used.0.checked_add(1) {
-            Some(version) => ViewVersion(version),
-            None => return Err(PlanProblem::VersionsUsedUp { view: name }),
-        },
+        Some(used) => ViewVersion(used.0.checked_add(1)?),
     };
     let revision = match existing.and_then(View::current) {
         None => desired.revision(fresh, &[]),
@@ -487,7 +485,7 @@ fn next_view(before: &Project, desired: DesiredView) -> Result<View, PlanProblem
         }
     };
     revisions.insert(revision.id.version, revision);
-    Ok(View { name, revisions })
+    Some(View { name, revisions })
 }
 
 /// Carries over what a project must not forget, whatever becomes of its views: the versions that their names have
@@ -539,14 +537,16 @@ fn unique<K: Ord + fmt::Display, T>(
 ) -> BTreeMap<K, T> {
     let mut named = BTreeMap::new();
     for object in objects {
-        let name = name_of(&object);
-        if named.contains_key(&name) {
-            let name = name.to_string();
-            problems.push(PlanProblem::Duplicate {
-                object: ObjectRef { kind, name },
-            });
-        } else {
-            named.insert(name, object);
+        match named.entry(name_of(&object)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(object);
+            }
+            Entry::Occupied(occupied) => {
+                let name = occupied.key().to_string();
+                problems.push(PlanProblem::Duplicate {
+                    object: ObjectRef { kind, name },
+                });
+            }
         }
     }
     named

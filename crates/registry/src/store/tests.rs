@@ -285,7 +285,7 @@ enum Fault {
 }
 
 impl Watched {
-    fn new(inner: &Arc<dyn ObjectStore>, fault: Fault) -> Arc<dyn ObjectStore> {
+    fn over(inner: &Arc<dyn ObjectStore>, fault: Fault) -> Arc<dyn ObjectStore> {
         Arc::new(Self {
             inner: Arc::clone(inner),
             operations: AtomicUsize::new(0),
@@ -436,8 +436,8 @@ fn of_two_racing_writers_one_wins_whatever_the_order_of_their_steps() {
             let (_, store, _folder) = stores().into_iter().find(|(k, ..)| *k == kind).unwrap();
             let base = registry(Arc::clone(&store));
             futures::executor::block_on(base.write(&snapshot(1, "base"))).unwrap();
-            let ann = registry(Watched::new(&store, Fault::None));
-            let bob = registry(Watched::new(&store, Fault::None));
+            let ann = registry(Watched::over(&store, Fault::None));
+            let bob = registry(Watched::over(&store, Fault::None));
             for registry in [&ann, &bob] {
                 futures::executor::block_on(registry.latest()).unwrap();
             }
@@ -492,8 +492,8 @@ fn a_reader_beside_a_writer_sees_the_old_or_the_new_version_whole() {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let base = registry(Arc::clone(&store));
         futures::executor::block_on(base.write(&snapshot(1, "base"))).unwrap();
-        let writer = registry(Watched::new(&store, Fault::None));
-        let reader = registry(Watched::new(&store, Fault::None));
+        let writer = registry(Watched::over(&store, Fault::None));
+        let reader = registry(Watched::over(&store, Fault::None));
         let next = snapshot(2, "ann");
         let (written, read) = interleave(schedule, writer.write(&next), reader.latest());
         written.unwrap();
@@ -559,7 +559,7 @@ fn a_write_that_dies_at_any_step_can_be_done_again() {
             for at in 0.. {
                 let (_, store, _folder) = stores().into_iter().find(|(k, ..)| *k == kind).unwrap();
                 block_on(registry(Arc::clone(&store)).write(&snapshot(1, "base"))).unwrap();
-                let dies = registry(Watched::new(&store, fault(at)));
+                let dies = registry(Watched::over(&store, fault(at)));
                 let died = block_on(dies.write(&snapshot(2, "ann"))).is_err();
 
                 let healed = registry(Arc::clone(&store));
@@ -591,7 +591,7 @@ async fn a_write_whose_answer_is_lost_is_known_again() {
             .await
             .unwrap();
         // The put is the operation after the look for version 1.
-        let writer = registry(Watched::new(&store, Fault::Answer(1)));
+        let writer = registry(Watched::over(&store, Fault::Answer(1)));
         writer.write(&snapshot(2, "ann")).await.unwrap();
         assert_eq!(
             *writer.latest().await.unwrap(),
@@ -604,7 +604,7 @@ async fn a_write_whose_answer_is_lost_is_known_again() {
 #[tokio::test]
 async fn a_store_that_is_down_is_an_error_that_says_what_was_tried() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let down = registry(Watched::new(&store, Fault::Before(0)));
+    let down = registry(Watched::over(&store, Fault::Before(0)));
     insta::assert_snapshot!(chain(&down.latest().await.unwrap_err()), @r"
     could not read the registry's pointer at here
       Generic Watched error: the store is down
