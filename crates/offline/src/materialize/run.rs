@@ -91,6 +91,78 @@ pub fn materialize_view<'a>(
     Box::pin(attempt(context, view, sources, request, now, observe))
 }
 
+/// What a run would do now, without doing it.
+///
+/// # Errors
+/// [`MaterializeError`], as the run itself would.
+pub fn preview_run<'a>(
+    context: &'a MaterializeContext<'a>,
+    view: &'a ViewRevision,
+    sources: &'a BTreeMap<SourceName, Source>,
+    request: &'a MaterializeRequest,
+    now: Timestamp,
+) -> BoxFuture<'a, Result<RunPlan, MaterializeError>> {
+    Box::pin(async move {
+        let delta_error = |source| MaterializeError::Delta {
+            view: view.id.clone(),
+            source,
+        };
+        let table = context.store.table(context.project, &view.id);
+        let table = table.map_err(delta_error)?;
+        let base = table.newest().await.map_err(delta_error)?;
+        let found = look(context, view, sources, &table, base.as_ref()).await?;
+        Ok(plan_run(view, &found, request, now)?)
+    })
+}
+
+/// How far a view's table has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The table's version.
+    pub table_version: u64,
+    /// Its rows, as far as its files' statistics say.
+    pub rows: u64,
+    /// Its data files.
+    pub files: usize,
+    /// The size of its data files.
+    pub bytes: u64,
+    /// The greatest event time ever written; none when there was no row, or the log no longer says.
+    pub last_event: Option<Timestamp>,
+    /// The event time that a view with windows was computed up to.
+    pub computed_until: Option<Timestamp>,
+}
+
+/// How far a view's table has come; none before the first run.
+///
+/// # Errors
+/// [`MaterializeError`] when the table cannot be read.
+pub async fn freshness(
+    store: &OfflineStore,
+    project: &ProjectName,
+    view: &ViewId,
+) -> Result<Option<Freshness>, MaterializeError> {
+    let delta_error = |source| MaterializeError::Delta {
+        view: view.clone(),
+        source,
+    };
+    let table = store.table(project, view).map_err(delta_error)?;
+    let Some(state) = table.newest().await.map_err(delta_error)? else {
+        return Ok(None);
+    };
+    let progress = progress_of(&table, state.version())
+        .await
+        .map_err(delta_error)?;
+    let files = state.files();
+    Ok(Some(Freshness {
+        table_version: state.version(),
+        rows: state.rows(),
+        files: files.len(),
+        bytes: files.iter().map(crate::delta::DataFile::bytes).sum(),
+        last_event: progress.as_ref().and_then(|p| p.last_event),
+        computed_until: progress.and_then(|p| p.end),
+    }))
+}
+
 async fn attempt(
     context: &MaterializeContext<'_>,
     view: &ViewRevision,
