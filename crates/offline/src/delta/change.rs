@@ -29,7 +29,7 @@ const CHECKPOINT_EVERY: u64 = 10;
 
 /// The columns that a version has.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Columns {
+pub enum Columns {
     /// Those of the version before.
     Same,
     /// These.
@@ -38,17 +38,17 @@ pub(crate) enum Columns {
 
 /// What the next version of a table does.
 #[derive(Debug)]
-pub(crate) struct Change {
+pub struct Change {
     /// New files.
     pub(crate) written: Written,
     /// Files that are no longer part of the table.
     pub(crate) removes: Vec<Remove>,
     /// The columns.
-    pub(crate) columns: Columns,
+    pub columns: Columns,
     /// What is replaced, for people who read the log; none when nothing is.
-    pub(crate) replaces: Option<String>,
+    pub replaces: Option<String>,
     /// What goes into the commit's info, by key.
-    pub(crate) info: Vec<(String, Value)>,
+    pub info: Vec<(String, Value)>,
 }
 
 impl Change {

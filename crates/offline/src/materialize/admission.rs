@@ -13,7 +13,7 @@ use vintner_core::Timestamp;
 use super::request::EventWindow;
 use crate::delta::ViewLayout;
 
-/// How many rows a run has seen, and what became of them. A run of a window sees the rows of that window.
+/// How many rows a run has seen, and what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowCounts {
     /// Rows that the query gave.

@@ -28,7 +28,7 @@ use crate::delta::{
 
 /// Rows that stay are written into the same file as new ones while all of them fit in this many bytes. Larger files
 /// are split from the window once, so that the next run of it touches little.
-const MERGE_BYTES: u64 = if cfg!(test) { 3 << 10 } else { 32 << 20 };
+const MERGE_BYTES: u64 = 32 << 20;
 
 /// What a run has done.
 #[derive(Clone, Debug)]

@@ -22,9 +22,7 @@ use crate::{
 };
 
 /// Chunks are put together once this many rows in them have lost, and more have lost than not.
-const LOST_ROWS: usize = if cfg!(test) { 4 } else { 64 * 1024 };
-/// How many rows a chunk has that is put together: few enough for the texts of one column to fit in one array.
-const CHUNK_ROWS: usize = if cfg!(test) { 3 } else { 64 * 1024 };
+const LOST_ROWS: usize = 64 * 1024;
 
 /// One row per key: the one with the greatest row time; of equal ones the one with the greater values. Memory: those
 /// rows, and at most about as many that have lost since.
@@ -179,17 +177,15 @@ impl LatestRows {
         if lost < LOST_ROWS.max(self.winners.len()) {
             return Ok(());
         }
+        let places: Vec<_> = self.winners.iter().map(|w| (w.chunk, w.row)).collect();
         let chunks: Vec<_> = self.chunks.iter().collect();
-        let mut together = Vec::new();
-        for (chunk, winners) in self.winners.chunks_mut(CHUNK_ROWS).enumerate() {
-            let places: Vec<_> = winners.iter().map(|w| (w.chunk, w.row)).collect();
-            together.push(interleave_record_batch(&chunks, &places)?);
-            for (row, winner) in winners.iter_mut().enumerate() {
-                (winner.chunk, winner.row) = (chunk, row);
-            }
+        let together = interleave_record_batch(&chunks, &places)?;
+        for (row, winner) in self.winners.iter_mut().enumerate() {
+            winner.chunk = 0;
+            winner.row = row;
         }
-        self.rows = self.winners.len();
-        self.chunks = together;
+        self.rows = together.num_rows();
+        self.chunks = vec![together];
         Ok(())
     }
 }

@@ -31,6 +31,4 @@ pub use online::{OnlineCursor, OnlineLoad, online_rows};
 pub use plan::{Action, Found, FoundTable, PartBatch, PlanError, RunPlan, plan_run};
 pub use progress::{Progress, SourcePart};
 pub use request::{EventWindow, MaterializeRequest, RequestError, ViewSelection};
-pub use run::{
-    Freshness, MaterializeContext, RunEvent, ViewRun, freshness, materialize_view, preview_run,
-};
+pub use run::{MaterializeContext, RunEvent, ViewRun, materialize_view};

@@ -88,9 +88,9 @@ pub enum PlanError {
     },
     /// All would have to be recomputed, but some of what the rows were made from is gone.
     #[error(
-        "{reason}, so all rows of {view} must be recomputed; but files that were read from `{name}` are gone \
-         ({gone} of them, `{example}` for one), and their rows would be lost. Bring the files back, or accept the \
-         loss with --full-refresh"
+        "{reason}, so all rows of {view} must be recomputed; but {gone} of the files that were read from `{name}` \
+         are gone (`{example}` for one), and their rows would be lost. Bring the files back, or accept the loss with \
+         --full-refresh"
     )]
     FilesGone {
         /// The view.

@@ -1,6 +1,5 @@
 //! Runs against small worlds: files in a temporary folder, tables in memory.
 
-mod delta_sources;
 mod faults;
 mod online;
 mod plans;
