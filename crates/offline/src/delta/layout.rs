@@ -91,10 +91,10 @@ impl ViewLayout {
 
     /// How the columns of a table differ from these, in words; none when they are the same but for their order.
     pub(crate) fn difference(&self, table: &StructType) -> Option<String> {
-        let names = |found: Vec<&str>, what: &str| {
-            let plural = if found.len() == 1 { "" } else { "s" };
-            (!found.is_empty())
-                .then(|| format!("the feature{plural} `{}` {what}", found.join("`, `")))
+        let names = |found: Vec<&str>, what: &str| match found.as_slice() {
+            [] => None,
+            [one] => Some(format!("the feature `{one}` was {what}")),
+            many => Some(format!("the features `{}` were {what}", many.join("`, `"))),
         };
         let fields = || self.arrow.fields().iter();
         let added = fields().filter(|f| table.field(f.name()).is_none());
@@ -110,7 +110,7 @@ impl ViewLayout {
             .or_else(|| {
                 names(
                     changed.map(|f| f.name().as_str()).collect(),
-                    "of another type",
+                    "given another type",
                 )
             })
             .or_else(|| names(removed.map(|f| f.name().as_str()).collect(), "removed"))

@@ -8,9 +8,9 @@ use vintner_core::{Timestamp, Ttl};
 use super::{error::EventRange, layout::EVENT_TIMESTAMP};
 
 /// The instants that the log can hold as texts that every reader takes: those of the years 1 to 9999, less the last
-/// day of it.
+/// two days.
 pub(super) const WRITABLE: RangeInclusive<Timestamp> =
-    Timestamp::BEGINNING..=Timestamp::from_micros(253_402_207_200_999_999);
+    Timestamp::BEGINNING..=Timestamp::from_micros(253_402_127_999_999_999);
 
 /// The event times of a file's rows. The log has them to the millisecond, cut off, so the last is the last
 /// microsecond that the text can stand for. None when the file has no such statistics.

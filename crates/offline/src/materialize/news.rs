@@ -16,8 +16,6 @@ pub(super) struct News {
     pub(super) rewritten: Option<String>,
     /// Files that have been read and are no longer there.
     pub(super) gone: Vec<String>,
-    /// Whether the cursor moves on even without new files.
-    pub(super) moved: bool,
     /// Files that were read and are gone. The cursor keeps them, so that one that comes back is not read twice.
     kept: Vec<SourceFile>,
 }
@@ -44,7 +42,6 @@ impl News {
                 None | Some(DeltaChange::Unchanged) => Self::default(),
                 Some(DeltaChange::Appended { files, .. }) => Self {
                     added: files.iter().cloned().map(SourcePart::from).collect(),
-                    moved: true,
                     ..Self::default()
                 },
                 Some(DeltaChange::Rewritten { .. }) => rewritten(format!(
@@ -54,8 +51,11 @@ impl News {
             (None, SourceState::Delta { .. }) => rewritten(format!(
                 "`{source}` has only been read for some window so far"
             )),
-            (Some(_), _) => rewritten(format!(
-                "`{source}` was files before and a Delta table now, or the other way round"
+            (Some(SourceState::Files(_)), SourceState::Delta { .. }) => rewritten(format!(
+                "`{source}` is a Delta table now, and was files when it was read"
+            )),
+            (Some(SourceState::Delta { .. }), SourceState::Files(_)) => rewritten(format!(
+                "`{source}` is files now, and was a Delta table when it was read"
             )),
         }
     }
@@ -91,7 +91,6 @@ impl News {
                 )
             }),
             gone: kept.iter().map(|file| file.path.clone()).collect(),
-            moved: false,
             kept,
         }
     }

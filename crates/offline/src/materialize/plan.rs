@@ -195,12 +195,11 @@ impl Planner<'_> {
         if let Some(reason) = &news.rewritten {
             return all_if_all_there(reason.clone());
         }
-        if news.added.is_empty() && !news.moved {
-            let reason = format!("nothing is new in `{source}`");
-            return Ok(self.plan(Action::NothingNew, reason, progress.clone()));
-        }
         let reason = match news.added.len() {
-            0 => format!("`{source}` has a new version without new rows"),
+            0 => {
+                let reason = format!("nothing is new in `{source}`");
+                return Ok(self.plan(Action::NothingNew, reason, progress.clone()));
+            }
             1 => format!("`{source}` has a new file"),
             n => format!("`{source}` has {n} new files"),
         };
@@ -217,13 +216,17 @@ impl Planner<'_> {
 
     /// A window that was asked for, from all files that there are.
     fn replace_parts(&self, window: EventWindow, news: &News, base: Progress) -> RunPlan {
-        let mut reason = format!("asked for {window}");
-        if !news.gone.is_empty() {
-            reason += &format!(
-                "; {} files that were read are gone, and their rows go too",
-                news.gone.len()
-            );
-        }
+        let reason = match news.gone.len() {
+            0 => asked_for(),
+            1 => format!(
+                "{}; a file that was read is gone, and its rows go too",
+                asked_for()
+            ),
+            n => format!(
+                "{}; {n} files that were read are gone, and their rows go too",
+                asked_for()
+            ),
+        };
         let mut progress = base;
         progress.windows.retain(|read| !covers(window, read.window));
         if !news.added.is_empty() {
@@ -292,8 +295,7 @@ impl Planner<'_> {
             };
             let progress = self.progress.clone();
             let progress = progress.unwrap_or_else(|| Progress::none(self.view));
-            let reason = format!("asked for {window}");
-            return Ok(self.plan(Action::ReplaceWindow(window), reason, progress));
+            return Ok(self.plan(Action::ReplaceWindow(window), asked_for(), progress));
         }
         let Some(progress) = &self.progress else {
             return Ok(all(self.first_reason()));
@@ -426,6 +428,10 @@ impl Planner<'_> {
     }
 }
 
+fn asked_for() -> String {
+    "a window was asked for".to_owned()
+}
+
 /// Files by the windows that have been taken from them, files of the same windows together.
 fn batches(added: &[SourcePart], windows: &[WindowRead]) -> Vec<PartBatch> {
     let mut batches: Vec<PartBatch> = Vec::new();
@@ -495,9 +501,11 @@ impl fmt::Display for Action {
                     None => Ok(()),
                 }
             }
-            Self::ReplaceWindow(window) => write!(f, "replace the rows {window}"),
+            Self::ReplaceWindow(window) => write!(f, "replace the rows of {window}"),
             Self::ReplaceAll { before: None } => f.write_str("replace all rows"),
-            Self::ReplaceAll { before: Some(end) } => write!(f, "replace all rows, up to {end}"),
+            Self::ReplaceAll { before: Some(end) } => {
+                write!(f, "replace all rows, with those before {end}")
+            }
         }
     }
 }

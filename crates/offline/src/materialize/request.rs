@@ -91,9 +91,9 @@ impl fmt::Display for EventWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.start, self.end) {
             (Timestamp::MIN, None) => f.write_str("all time"),
-            (Timestamp::MIN, Some(end)) => write!(f, "before {end}"),
-            (start, None) => write!(f, "from {start}"),
-            (start, Some(end)) => write!(f, "from {start} to before {end}"),
+            (Timestamp::MIN, Some(end)) => write!(f, "all time before {end}"),
+            (start, None) => write!(f, "{start} and after"),
+            (start, Some(end)) => write!(f, "{start} to before {end}"),
         }
     }
 }

@@ -133,7 +133,32 @@ fn plans_of_a_row_local_view() {
             Err(error) => writeln!(text, "{case}\n  error: {error}").unwrap(),
         }
     }
-    assert_snapshot!(text, @"");
+    assert_snapshot!(text, @"
+    same files
+      plain@1: nothing to do, since nothing is new in `events`
+    more files
+      plain@1: append the rows of 1 file, since `events` has a new file
+    fewer files
+      plain@1: nothing to do, since nothing is new in `events`
+    other content
+      plain@1: replace all rows, since the file `b` of `events` has changed since it was read
+    other content, and a file gone
+      error: the file `b` of `events` has changed since it was read, so all rows of plain@1 must be recomputed; but 1 of the files that were read from `events` are gone (`a` for one), and their rows would be lost. Bring the files back, or accept the loss with --full-refresh
+    the same, accepted
+      plain@1: replace all rows, since --full-refresh was given
+    a window
+      plain@1: replace the rows of 1970-01-01T00:00:00.00001Z to before 1970-01-01T00:00:00.00002Z, since a window was asked for; a file that was read is gone, and its rows go too
+    a Delta table as it was
+      plain@1: nothing to do, since nothing is new in `events`
+    a Delta table that grew
+      plain@1: append the rows of 2 files, since `events` has 2 new files
+    a Delta table that was compacted
+      plain@1: nothing to do, since nothing is new in `events`
+    a Delta table that changed
+      plain@1: replace all rows, since rows of the table `events` were changed or removed since its version 3
+    files that became a Delta table
+      plain@1: replace all rows, since `events` is a Delta table now, and was files when it was read
+    ");
 }
 
 #[test]
@@ -213,7 +238,30 @@ fn plans_of_a_view_with_windows() {
             Err(error) => writeln!(text, "{case}\n  error: {error}").unwrap(),
         }
     }
-    assert_snapshot!(text, @"");
+    assert_snapshot!(text, @"
+    nothing new
+      sums@1: nothing to do, since its sources have not changed
+    rows whose time has come
+      sums@1: replace the rows of 1970-01-01T00:00:00.00004Z to before 1970-01-01T00:00:00.0001Z, since there are rows whose time has come since the last run; recomputed from 10us before the last event time
+    rows whose time is asked for not to come
+      sums@1: nothing to do, since its sources have not changed
+    new data
+      sums@1: replace the rows of 1970-01-01T00:00:00.00004Z to before 1970-01-01T00:00:00.0001Z, since the source `events` has changed; recomputed from 10us before the last event time
+    new data, up to an end
+      sums@1: replace the rows of 1970-01-01T00:00:00.00004Z to before 1970-01-01T00:00:00.000055Z, since the source `events` has changed; recomputed from 10us before the last event time
+    new data, up to an end in the future
+      sums@1: replace the rows of 1970-01-01T00:00:00.00004Z to before 1970-01-01T00:00:00.0001Z, since the source `events` has changed; recomputed from 10us before the last event time
+    new data, up to an end long ago
+      sums@1: nothing to do, since the source `events` has changed, but the table ends at 1970-01-01T00:00:00.00005Z, which is not before 1970-01-01T00:00:00.00004Z
+    a window
+      sums@1: replace the rows of 1970-01-01T00:00:00.00001Z to before 1970-01-01T00:00:00.00002Z, since a window was asked for
+    a window that reaches into the future
+      sums@1: replace the rows of 1970-01-01T00:00:00.00001Z to before 1970-01-01T00:00:00.0001Z, since a window was asked for
+    a window in the future
+      error: --start 1970-01-01T00:00:00.0001Z is not before now, which is 1970-01-01T00:00:00.0001Z; no window of the future is computed
+    all
+      sums@1: replace all rows, with those before 1970-01-01T00:00:00.0001Z, since --full-refresh was given
+    ");
 }
 
 #[test]
@@ -223,5 +271,5 @@ fn a_source_that_is_not_declared_is_an_error() {
         ..Found::default()
     };
     let error = plan_run(&joined(), &found, &MaterializeRequest::default(), us(100));
-    assert_snapshot!(error.unwrap_err(), @"");
+    assert_snapshot!(error.unwrap_err(), @"the view joined@1 reads the source `names`, which is not declared");
 }

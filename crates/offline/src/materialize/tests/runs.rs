@@ -146,13 +146,13 @@ async fn a_window_is_replaced_to_the_row() {
         &[row(2, 9, 2), row(2, 10, 2), row(2, 19, 2), row(2, 20, 2)],
     );
     let run = world.run_window(&view, 10, 20, 100).await;
-    assert_snapshot!(run.plan, @"plain@1: replace the rows from 1970-01-01T00:00:00.00001Z to before 1970-01-01T00:00:00.00002Z, since asked for from 1970-01-01T00:00:00.00001Z to before 1970-01-01T00:00:00.00002Z");
+    assert_snapshot!(run.plan, @"plain@1: replace the rows of 1970-01-01T00:00:00.00001Z to before 1970-01-01T00:00:00.00002Z, since a window was asked for");
     let mut want = old.clone();
     want.extend([row(2, 10, 2), row(2, 19, 2)]);
     assert_eq!(world.table(&view).await, as_table(&want, 100));
     // The rest of the new file comes with the next run, and nothing of it twice.
     let run = world.run(&view, 100).await;
-    assert_snapshot!(run.plan, @"plain@1: append the rows of 1 file that were not written for the window from 1970-01-01T00:00:00.00001Z to before 1970-01-01T00:00:00.00002Z, since `events` has a new file");
+    assert_snapshot!(run.plan, @"plain@1: append the rows of 1 file that were not written for the window 1970-01-01T00:00:00.00001Z to before 1970-01-01T00:00:00.00002Z, since `events` has a new file");
     want.extend([row(2, 9, 2), row(2, 20, 2)]);
     assert_eq!(world.table(&view).await, as_table(&want, 100));
     assert_eq!(world.run(&view, 100).await.plan.action, Action::NothingNew);
@@ -226,7 +226,7 @@ async fn a_feature_that_was_added_is_null_until_its_history_is_computed() {
     let pending = world.table(&wider).await;
     assert_eq!(pending, [(1, 10, 10, vec![Some(4), None])]);
     let run = world.run(&wider, 100).await;
-    assert_snapshot!(run.plan, @"plain@1: replace all rows, since the feature `twice` added");
+    assert_snapshot!(run.plan, @"plain@1: replace all rows, since the feature `twice` was added");
     assert_eq!(
         world.table(&wider).await,
         [(1, 10, 10, vec![Some(4), Some(8)])]
@@ -237,7 +237,7 @@ async fn a_feature_that_was_added_is_null_until_its_history_is_computed() {
         [(1, 10, 10, vec![Some(4)])]
     );
     let run = world.run(&row_local(), 100).await;
-    assert_snapshot!(run.plan, @"plain@1: replace all rows, since the feature `twice` removed");
+    assert_snapshot!(run.plan, @"plain@1: replace all rows, since the feature `twice` was removed");
 }
 
 #[tokio::test]
@@ -246,11 +246,11 @@ async fn windowed_runs_hold_rows_of_the_future_back_until_their_time() {
     let view = windowed(None);
     world.write("a", &[row(1, 99, 1), row(1, 100, 2), row(1, 101, 3)]);
     let run = world.run(&view, 100).await;
-    assert_snapshot!(run.plan, @"sums@1: replace all rows, up to 1970-01-01T00:00:00.0001Z, since first run");
+    assert_snapshot!(run.plan, @"sums@1: replace all rows, with those before 1970-01-01T00:00:00.0001Z, since first run");
     assert_eq!((run.counts.written, run.counts.held_back), (1, 2));
     assert_eq!(world.run(&view, 100).await.plan.action, Action::NothingNew);
     let run = world.run(&view, 101).await;
-    assert_snapshot!(run.plan, @"sums@1: replace the rows from 1970-01-01T00:00:00.000099Z to before 1970-01-01T00:00:00.000101Z, since there are rows whose time has come since the last run; recomputed from the last event time");
+    assert_snapshot!(run.plan, @"sums@1: replace the rows of 1970-01-01T00:00:00.000099Z to before 1970-01-01T00:00:00.000101Z, since there are rows whose time has come since the last run; recomputed from the last event time");
     assert_eq!((run.counts.written, run.counts.held_back), (2, 1));
     let run = world.run(&view, 102).await;
     assert_eq!((run.counts.written, run.counts.held_back), (2, 0));
