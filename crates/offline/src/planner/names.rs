@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
     Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
     Visit, VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
 };
-use vintner_core::SourceName;
+use vintner_core::{SourceName, nearest::nearest};
 
 use super::{
     parse::place,
@@ -332,7 +332,10 @@ impl Spelling<'_> {
             ),
         };
         let finding = Finding::new(at, "plan::unknown_column", message);
-        finding.nearest(name, self.pool.0)
+        match nearest(name, self.pool.0.iter().map(String::as_str)) {
+            Some(near) => finding.help(format!("did you mean `{near}`?")),
+            None => finding.nearest(name, self.read.iter().flat_map(|(_, table)| &table.columns)),
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use vintner_registry::model::{Refresh, Source};
 
 use super::{
     Catalog, ViewDefinition,
+    contract::sql_type,
+    created::carry,
     origin::{Node, passed_through},
     problem::{Finding, ProblemPlace},
     select::{Written, duplicate},
@@ -93,7 +95,7 @@ impl Planned<'_> {
             .collect()
     }
 
-    fn index(&self, name: &str) -> Option<usize> {
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
         self.names().iter().position(|found| *found == name)
     }
 
@@ -288,15 +290,22 @@ impl Planned<'_> {
             self.check_time(index, findings);
             return Created::Column(index);
         }
-        match (
+        let (Refresh::RowLocal { source }, Some(column)) = (
             self.refresh,
             self.followed()
                 .first()
                 .and_then(|s| s.created_timestamp.as_ref()),
-        ) {
-            (Refresh::RowLocal { .. }, Some(column)) => Created::Carried(column.clone()),
-            _ => Created::Run,
+        ) else {
+            return Created::Run;
+        };
+        if !matches!(carry(self.plan, source, column.as_str()), Ok(Some(_))) {
+            let message = format!(
+                "`{column}`, the created timestamp of `{source}`, cannot be followed through the query"
+            );
+            let finding = Finding::new(self.written.whole(), "plan::created_timestamp", message);
+            findings.push(finding.help(format!("select `{column}`")));
         }
+        Created::Carried(column.clone())
     }
 
     fn features(
@@ -373,81 +382,5 @@ impl Planned<'_> {
                 .map(|feature| feature.description.clone())
                 .unwrap_or_default(),
         })
-    }
-
-    /// Whether the query keeps the view's promise.
-    fn contract(&self, features: &[(usize, FeatureField)], findings: &mut Vec<Finding>) {
-        for promised in &self.view.contract {
-            let at = || ProblemPlace::Feature(promised.name.clone());
-            let name = &promised.name;
-            if let Some(default) = &promised.default
-                && default.feature_type() != promised.feature_type
-            {
-                let message = format!(
-                    "the default of `{name}` is {}, and the feature is {}",
-                    default.feature_type(),
-                    promised.feature_type
-                );
-                findings.push(Finding::new(at(), "plan::default_type", message));
-            }
-            match features.iter().find(|(_, feature)| feature.name == *name) {
-                Some((_, feature)) if feature.feature_type == promised.feature_type => {}
-                Some((index, feature)) => {
-                    let message = format!(
-                        "`{name}` is declared as {} and is {} in the query",
-                        promised.feature_type, feature.feature_type
-                    );
-                    findings.push(
-                        Finding::new(at(), "plan::feature_type", message).help(format!(
-                            "declare {}, or cast it in the query: `CAST({name} AS {}) AS {name}`",
-                            feature.feature_type,
-                            sql_type(promised.feature_type)
-                        )),
-                    );
-                }
-                None if self.index(name.as_str()).is_some() => {
-                    // A column with a problem of its own has been reported; a key or a time is none of the features.
-                    let key = self
-                        .view
-                        .join_keys
-                        .join_keys()
-                        .iter()
-                        .any(|k| k.name.as_str() == name.as_str());
-                    if key {
-                        let message = format!("`{name}` is a join key, not a feature");
-                        findings.push(
-                            Finding::new(at(), "plan::missing_feature", message)
-                                .help("leave it out here"),
-                        );
-                    }
-                }
-                None => {
-                    let message = format!("the query gives no column `{name}`");
-                    let names = features.iter().map(|(_, feature)| feature.name.as_str());
-                    findings.push(
-                        Finding::new(at(), "plan::missing_feature", message)
-                            .nearest(name.as_str(), names),
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// The type as SQL writes it.
-fn sql_type(feature_type: FeatureType) -> String {
-    let scalar = |scalar| match scalar {
-        ScalarType::Bool => "BOOLEAN",
-        ScalarType::Int32 => "INT",
-        ScalarType::Int64 => "BIGINT",
-        ScalarType::Float32 => "FLOAT",
-        ScalarType::Float64 => "DOUBLE",
-        ScalarType::String => "VARCHAR",
-        ScalarType::Bytes => "BYTEA",
-        ScalarType::Timestamp => "TIMESTAMP",
-    };
-    match feature_type {
-        FeatureType::Scalar(element) => scalar(element).to_owned(),
-        FeatureType::List(element) => format!("{}[]", scalar(element)),
     }
 }

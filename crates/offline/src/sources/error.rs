@@ -1,6 +1,6 @@
 //! What can be wrong with a source's data. Every message names the source, the file and what to do.
 
-use std::error::Error;
+use std::{error::Error, fmt};
 
 use datafusion::error::DataFusionError;
 use vintner_core::{FeatureType, SourceName};
@@ -113,22 +113,17 @@ pub enum SourceError {
     },
     /// Two files that give one column different types.
     #[error(
-        "the files of the source `{name}` differ: `{column}` is {first_type} in `{first}` and {second_type} in \
-         `{second}`; write one of them again"
+        "the files of the source `{name}` differ: `{column}` is {first} and {second}; write one of them again"
     )]
     DifferentTypes {
         /// The source.
         name: SourceName,
         /// The column.
         column: String,
-        /// A file.
-        first: String,
-        /// The column's type there.
-        first_type: String,
-        /// Another file.
-        second: String,
-        /// The column's type there.
-        second_type: String,
+        /// What it is in one file.
+        first: Box<TypeIn>,
+        /// What it is in another.
+        second: Box<TypeIn>,
     },
     /// A column that one file has and another has not.
     #[error(
@@ -220,6 +215,21 @@ pub enum SourceError {
         #[source]
         cause: Box<dyn Error + Send + Sync>,
     },
+}
+
+/// The type of a column in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeIn {
+    /// The type.
+    pub feature_type: FeatureType,
+    /// The file.
+    pub file: String,
+}
+
+impl fmt::Display for TypeIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in `{}`", self.feature_type, self.file)
+    }
 }
 
 impl SourceError {

@@ -25,8 +25,8 @@ use object_store::{ObjectMeta, ObjectStore};
 use vintner_registry::model::SourceFormat;
 
 use super::{
+    adapter::NormalisingAdapter,
     located::{LocatedSource, Origin},
-    normalise::NormalisingAdapter,
     text::TextSource,
 };
 

@@ -20,11 +20,12 @@ use vintner_core::{FeatureType, ScalarType};
 use vintner_registry::model::{Source, SourceFormat};
 
 use super::{
-    error::SourceError,
+    csv::{csv_line, header},
+    error::{SourceError, TypeIn},
+    json::json_reason,
     listing::store_error,
     located::Origin,
     normalise::widened,
-    text::{csv_line, header, json_reason},
 };
 
 /// How many rows of a file of text show its columns' types.
@@ -394,10 +395,14 @@ fn merge_column(
                                 return Err(SourceError::DifferentTypes {
                                     name: source.name.clone(),
                                     column: column.to_owned(),
-                                    first: first.to_owned(),
-                                    first_type: before.to_string(),
-                                    second: file.file.clone(),
-                                    second_type: feature_type.to_string(),
+                                    first: Box::new(TypeIn {
+                                        feature_type: before,
+                                        file: first.to_owned(),
+                                    }),
+                                    second: Box::new(TypeIn {
+                                        feature_type,
+                                        file: file.file.clone(),
+                                    }),
                                 });
                             }
                         }

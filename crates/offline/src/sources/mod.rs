@@ -7,11 +7,14 @@
 //! * Times: microseconds UTC.
 //! * Not here: which subset a run reads (that is materialization), and queries ([`crate::planner`]).
 
+mod adapter;
+mod csv;
 mod delta;
 mod drift;
 mod error;
 mod files;
 mod infer;
+mod json;
 mod listing;
 mod located;
 mod location;
@@ -37,7 +40,7 @@ use vintner_registry::model::{Source, SourceFormat};
 pub(crate) use self::normalise::widened;
 pub use self::{
     delta::{DeltaChange, DeltaFile},
-    error::SourceError,
+    error::{SourceError, TypeIn},
     infer::{LeftOut, LeftOutReason, SourceSchema},
     listing::{SourceFile, SourceState},
     normalise::{LossyValue, normalise, normalised},

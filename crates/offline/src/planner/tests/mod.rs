@@ -5,10 +5,14 @@ mod facts;
 mod problems;
 mod run;
 
-use vintner_core::{FeatureType as F, JoinKey, KeyType, ScalarType as S};
-use vintner_registry::model::SourceFormat;
+use vintner_core::{
+    FeatureField, FeatureName, FeatureType as F, JoinKey, KeySchema, KeyType, ScalarType as S,
+    SourceName, ViewId,
+};
+use vintner_registry::model::{About, Source, SourceFormat, ViewInput, ViewRevision};
 
 use super::*;
+use crate::sources::{LeftOut, SourceSchema, table_schema};
 
 fn source(
     name: &str,

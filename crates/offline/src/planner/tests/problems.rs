@@ -123,7 +123,7 @@ fn a_known_name_in_the_wrong_place() {
       help: there are `origin`, `observed_at`, `loaded_at`, `temp`, `wind_speed`, `precip`, `Gust`, `visib`
     ");
     assert_snapshot!(problems("SELECT origin, observed_at, max(temp) AS t FROM weather GROUP BY origin"), @"
-    view, query: `observed_at` is neither grouped by nor aggregated [plan::not_grouped]
+    view, query line 1, column 16, length 11: `observed_at` is neither grouped by nor aggregated [plan::not_grouped]
       help: add it to GROUP BY, or aggregate it: `max(observed_at) AS observed_at`
     ");
 }

@@ -194,3 +194,58 @@ async fn a_delta_source_has_changed_since_it_was_applied() {
     assert_snapshot!(read(wanted("nam", "string")).await, @"the source `things` has changed since it was applied: `table` has no column `nam` (it has `name`); write the file with that column, or take it out of the queries and apply again");
     assert_snapshot!(read(wanted("name", "int64")).await, @"the source `things` has changed since it was applied: `name` was int64 and is string in `table`; run `plan` to see what that means and `apply` to accept it, or write the file as before");
 }
+
+#[tokio::test]
+async fn a_view_over_a_delta_table_is_planned_and_run() {
+    use crate::planner::{Catalog, KnownSource, ViewDefinition, plan_view, view_plan};
+    use vintner_core::{JoinKey, KeySchema, KeyType, ViewId, ViewVersion};
+    use vintner_registry::model::ViewInput;
+
+    let folder = Folder::new();
+    append(&folder, &[1, 2]).await;
+    let mut declared = delta("table");
+    declared.created_timestamp = Some("at".parse().unwrap());
+    let (catalog, errors): (Catalog, _) = folder.sources().catalog([declared]).await;
+    assert!(errors.is_empty());
+    let known: &KnownSource = &catalog["things"];
+    let key = JoinKey {
+        name: "name".parse().unwrap(),
+        key_type: KeyType::String,
+    };
+    let sql = "SELECT name, at AS event_timestamp, k * 2 AS twice FROM things WHERE k > 1";
+    let view = ViewDefinition {
+        name: "view".parse().unwrap(),
+        entities: Vec::new(),
+        join_keys: KeySchema::new(vec![key]).unwrap(),
+        input: ViewInput::Query(sql.to_owned()),
+        event_timestamp: None,
+        created_timestamp: None,
+        ttl: None,
+        lookback: None,
+        contract: Vec::new(),
+        offline: true,
+        online: true,
+        about: About::default(),
+    };
+    let id = ViewId {
+        name: view.name.clone(),
+        version: ViewVersion::FIRST,
+    };
+    let revision = plan_view(&view, &catalog).unwrap().revision(id, Vec::new());
+    let columns = &known.source.columns;
+    let table = folder
+        .sources()
+        .table(&known.source, columns, Subset::All)
+        .await
+        .unwrap();
+    let tables = [(known.source.name.clone(), table)].into_iter().collect();
+    let plan = view_plan(&revision, &tables).unwrap();
+    let rows = engine().execute_logical_plan(plan).await.unwrap();
+    assert_snapshot!(table_of(rows.collect().await), @"
+    +------+-----------------------------+-----------------------------+-------+
+    | name | event_timestamp             | created_timestamp           | twice |
+    +------+-----------------------------+-----------------------------+-------+
+    | n2   | 1970-01-01T00:00:00.000002Z | 1970-01-01T00:00:00.000002Z | 4     |
+    +------+-----------------------------+-----------------------------+-------+
+    ");
+}

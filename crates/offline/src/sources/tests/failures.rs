@@ -117,8 +117,8 @@ async fn a_csv_row_is_broken() {
     x int64
     ");
     assert_snapshot!(schema_of(&folder, &csv("latin.csv")).await, @"line 2 of `latin.csv` of the source `things` cannot be read: it is not UTF-8; correct the line");
-    assert_snapshot!(read(&folder, &csv("few.csv"), &[("k", "int64")]).await, @"line 3 of `few.csv` of the source `things` cannot be read: values: 1, columns of the header: 2; correct the line");
-    assert_snapshot!(read(&folder, &csv("many.csv"), &[("k", "int64")]).await, @"line 3 of `many.csv` of the source `things` cannot be read: values: 3, columns of the header: 2; correct the line");
+    assert_snapshot!(read(&folder, &csv("few.csv"), &[("k", "int64")]).await, @"line 3 of `few.csv` of the source `things` cannot be read: it has 1 value, and the header has 2 columns; correct the line");
+    assert_snapshot!(read(&folder, &csv("many.csv"), &[("k", "int64")]).await, @"line 3 of `many.csv` of the source `things` cannot be read: it has 3 values, and the header has 2 columns; correct the line");
     assert_snapshot!(read(&folder, &csv("late.csv"), &[("k", "int64"), ("x", "int64")]).await, @r#"the value "oops" in `k`, line 9002 of `late.csv` of the source `things` is not of type int64; correct it, or change the column's type and apply again"#);
     assert_snapshot!(read(&folder, &csv("late.csv"), &[("x", "timestamp")]).await, @r#"the value "2" in `x`, line 2 of `late.csv` of the source `things` is not of type timestamp; correct it, or change the column's type and apply again"#);
     assert_snapshot!(read(&folder, &csv("latin.csv"), &[("x", "string")]).await, @"line 2 of `latin.csv` of the source `things` cannot be read: it is not UTF-8; correct the line");
@@ -132,11 +132,11 @@ async fn a_json_line_is_broken() {
         .text("cut.json", "{\"k\": 1}\n{\"k\": 2")
         .text("array.json", "[{\"k\": 1}]\n")
         .text("two.json", "{\"k\": 1}\nnonsense\n");
-    assert_snapshot!(schema_of(&folder, &json("two.json")).await, @"line 2 of `two.json` of the source `things` cannot be read: Not valid JSON: expected ident at column 2; correct the line");
+    assert_snapshot!(schema_of(&folder, &json("two.json")).await, @"line 2 of `two.json` of the source `things` cannot be read: it is not a JSON object: expected ident at column 2; correct the line");
     assert_snapshot!(read(&folder, &json("type.json"), &[("k", "int64")]).await, @r#"line 3 of `type.json` of the source `things` cannot be read: whilst decoding field 'k': failed to parse "three" as Int64; correct the line"#);
-    assert_snapshot!(read(&folder, &json("cut.json"), &[("k", "int64")]).await, @"the source `things` has changed since it was applied: `cut.json` has no column `k`; write the file with that column, or take it out of the queries and apply again");
-    assert_snapshot!(read(&folder, &json("array.json"), &[("k", "int64")]).await, @"the source `things` has changed since it was applied: `array.json` has no column `k`; write the file with that column, or take it out of the queries and apply again");
-    assert_snapshot!(read(&folder, &json("two.json"), &[("k", "int64")]).await, @"the source `things` has changed since it was applied: `two.json` has no column `k`; write the file with that column, or take it out of the queries and apply again");
+    assert_snapshot!(read(&folder, &json("cut.json"), &[("k", "int64")]).await, @"line 2 of `cut.json` of the source `things` cannot be read: it is not a JSON object: EOF while parsing an object at column 7; correct the line");
+    assert_snapshot!(read(&folder, &json("array.json"), &[("k", "int64")]).await, @"line 1 of `array.json` of the source `things` cannot be read: it is not a JSON object: invalid type: sequence, expected a map at column 0; correct the line");
+    assert_snapshot!(read(&folder, &json("two.json"), &[("k", "int64")]).await, @"line 2 of `two.json` of the source `things` cannot be read: it is not a JSON object: expected ident at column 2; correct the line");
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn a_value_that_does_not_fit_is_not_null() {
         )],
     );
     assert_snapshot!(read(&folder, &parquet("u.parquet"), &[("big", "int64")]).await, @"the value 18446744073709551615 in `big` of `u.parquet` of the source `things` is not of type int64; correct it, or change the column's type and apply again");
-    assert_snapshot!(read(&folder, &parquet("s.parquet"), &[("at", "timestamp")]).await, @"the value of type Timestamp(s) in `at` of `s.parquet` of the source `things` is not of type timestamp; correct it, or change the column's type and apply again");
+    assert_snapshot!(read(&folder, &parquet("s.parquet"), &[("at", "timestamp")]).await, @"the value 9223372036854775807 in `at` of `s.parquet` of the source `things` is not of type timestamp; correct it, or change the column's type and apply again");
 }
 
 #[tokio::test]
