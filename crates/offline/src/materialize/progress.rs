@@ -73,13 +73,6 @@ pub enum SourcePart {
 }
 
 impl SourcePart {
-    /// What tells the part from others, whatever was written into it.
-    pub(super) fn path(&self) -> &str {
-        match self {
-            Self::File(file) => &file.path,
-            Self::Delta { path, .. } => path,
-        }
-    }
 
     /// Whether both are the same rows. A file of a Delta table is never written again.
     pub(super) fn is(&self, other: &Self) -> bool {

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use futures::{StreamExt as _, stream};
-use vintner_core::{KeySchema, KeySchemaError};
+use vintner_core::{KeySchema, KeySchemaError, ViewId, ViewName, ViewVersion};
 use vintner_offline::{
     planner::{self, Catalog, KnownSource, PlanProblem, PlannedView, ProblemPlace, ViewDefinition},
     sources::{SourceError, Sources},
@@ -143,7 +143,7 @@ async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnos
             }
         };
         match planner::plan_view(&definition, &catalog) {
-            Ok(planned) => views.push(desired_view(planned)),
+            Ok(planned) => views.push(desired_view(planned, &definition.name)),
             Err(problems) => wrong.extend(
                 problems
                     .iter()
@@ -313,28 +313,13 @@ fn view(entities: &[Entity], def: &FeatureViewDef) -> Result<ViewDefinition, Key
     })
 }
 
-fn desired_view(planned: PlannedView) -> DesiredView {
-    let definition = planned.definition;
-    DesiredView {
-        name: definition.name,
-        entities: definition.entities,
-        join_keys: definition.join_keys,
-        ttl: definition.ttl,
-        input: definition.input,
-        sources: planned.sources,
-        event_timestamp: planned.event_timestamp,
-        created_timestamp: planned.created_timestamp,
-        features: planned.features,
-        definitions: planned.definitions,
-        relation: planned.relation,
-        refresh: planned.refresh,
-        refresh_reason: planned.refresh_reason,
-        lookback: definition.lookback,
-        lineage: planned.lineage,
-        offline: definition.offline,
-        online: definition.online,
-        about: definition.about,
-    }
+/// The version and the layouts are the registry's to decide.
+fn desired_view(planned: PlannedView, name: &ViewName) -> DesiredView {
+    let id = ViewId {
+        name: name.clone(),
+        version: ViewVersion::FIRST,
+    };
+    planned.revision(id, vec![]).into()
 }
 
 fn service(def: &FeatureServiceDef) -> FeatureService {
