@@ -74,7 +74,7 @@ fn unknown_names_are_found_all_at_once_with_the_nearest() {
     view, query line 2, column 5, length 8: the source `weather` has no column `wndspeed` [plan::unknown_column]
       help: did you mean `wind_speed`?
     view, query line 3, column 37, length 15: the source `weather` has no column `nothing_like_it` [plan::unknown_column]
-      help: there are `Gust`, `loaded_at`, `observed_at`, `origin`, `precip`, `temp`, `visib`, `w`, `weather`, `wind_speed`
+      help: there are `origin`, `observed_at`, `loaded_at`, `temp`, `wind_speed`, `precip`, `Gust`, `visib`
     ");
     assert_snapshot!(problems("SELECT origin, observed_at, temp FROM wether JOIN plains USING (tailnum)"), @"
     view, query line 1, column 39, length 6: the query reads `wether`, which is not a declared source [plan::unknown_source]
