@@ -16,7 +16,7 @@ use crate::join::{JoinCounts, PitJoinExec};
 pub struct DatasetRun {
     /// The result. Dropping it stops all reading. Its errors become [`HistoricalError`] by `from`.
     pub rows: SendableRecordBatchStream,
-    /// What makes it.
+    /// What makes it, and counts. Keep a clone to ask for the counts after the stream has been used up.
     pub join: Arc<PitJoinExec>,
 }
 
@@ -53,7 +53,7 @@ impl DatasetPlan {
 }
 
 impl DatasetRun {
-    /// A handle on the counts that outlives the stream.
+    /// What has been counted so far.
     pub fn counts(&self) -> JoinCounts {
         self.join.counts()
     }
