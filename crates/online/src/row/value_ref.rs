@@ -135,7 +135,7 @@ impl<'a> ListRef<'a> {
             .checked_mul(width.unwrap_or(END_BYTES))
             .and_then(|length| rest.split_at_checked(length))
             .ok_or(SHORT)?;
-        if count % 8 != 0 && present.last().is_some_and(|last| last >> (count % 8) != 0) {
+        if !count.is_multiple_of(8) && present.last().is_some_and(|last| last >> (count % 8) != 0) {
             return Err(Corrupt("a list has bits beyond its last element"));
         }
         let end = match (width, count) {
