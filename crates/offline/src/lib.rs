@@ -15,3 +15,4 @@ pub mod materialize;
 pub mod planner;
 pub mod runs;
 pub mod sources;
+pub mod stream;

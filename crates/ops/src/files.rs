@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use datafusion::{common::DataFusionError, physical_plan::stream::RecordBatchStreamAdapter};
 use futures::{StreamExt as _, TryStreamExt as _};
 use vintner_core::JoinKey;
 use vintner_offline::historical::{self, ResultFile};
+use vintner_offline::stream::{DataFusionError, RecordBatchStreamAdapter};
 
 use crate::{
     api::{EntityRows, HistoricalReport, TrainingRows},

@@ -2,6 +2,12 @@
 //!
 //! To allow a new arrow, change the table here and say why in `docs/ARCHITECTURE.md`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// Each crate, and which of ours it may use.

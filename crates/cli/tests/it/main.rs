@@ -1,5 +1,11 @@
 //! Vintner through its public doors: the real binary, gRPC, Flight, and readers that are not ours.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
 mod bad_input;
 mod foreign_readers;
 mod harness;

@@ -14,7 +14,7 @@ fn training_rows(repo: &Repo, flags: &[&str]) -> String {
         "data/decisions.csv",
         "--out",
     ];
-    repo.done(&[&args, &[out.to_str().unwrap()], flags].concat());
+    repo.done(&[&args[..], &[out.to_str().unwrap()], flags].concat());
     fs::read_to_string(out).unwrap()
 }
 

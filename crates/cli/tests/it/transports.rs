@@ -123,6 +123,16 @@ fn without_times(json: &mut Json) {
                     fields.insert(name.to_owned(), "…".into());
                 }
             }
+            if let Some(Json::String(plan)) = fields.get_mut("plan") {
+                let words = plan.split(' ').map(|word| {
+                    if word.contains("T") && word.contains("Z") {
+                        "…"
+                    } else {
+                        word
+                    }
+                });
+                *plan = words.collect::<Vec<_>>().join(" ");
+            }
             fields.values_mut().for_each(without_times);
         }
         Json::Array(items) => items.iter_mut().for_each(without_times),

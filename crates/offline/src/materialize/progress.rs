@@ -73,7 +73,6 @@ pub enum SourcePart {
 }
 
 impl SourcePart {
-
     /// Whether both are the same rows. A file of a Delta table is never written again.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {

@@ -376,7 +376,8 @@ async fn a_full_disk_is_an_error_and_never_half_a_write() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = another_process_on_a_small_disk(folder.path(), "fill the disk");
     let failed: i64 = said(&mut child).next().unwrap().parse().unwrap();
-    assert!(child.wait().unwrap().success());
+    // Its own harness may find that nobody reads on, so its exit code says nothing.
+    child.wait().unwrap();
     assert!(failed > 100, "{failed}");
     let store = EmbeddedStore::open(folder.path()).await.unwrap();
     assert_holds(&store, &rows(0..failed)).await;

@@ -419,8 +419,11 @@ fn instant() -> impl Strategy<Value = i64> {
     prop::sample::select(vec![i64::MIN, -1, 0, 1, i64::MAX])
 }
 
+/// The values of one row, and its time.
+type TimedValues = (RowTime, Vec<Option<Value>>);
+
 /// A layout and some rows of it.
-fn rows() -> impl Strategy<Value = (Layout, Vec<(RowTime, Vec<Option<Value>>)>)> {
+fn rows() -> impl Strategy<Value = (Layout, Vec<TimedValues>)> {
     prop::collection::vec(feature_type(), 0..12).prop_flat_map(|types| {
         let values = types
             .iter()

@@ -1,9 +1,9 @@
 //! `get-historical`: entity rows in, training rows out.
 
-use datafusion::{common::DataFusionError, physical_plan::stream::RecordBatchStreamAdapter};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
 use vintner_core::ProjectName;
+use vintner_offline::stream::{DataFusionError, RecordBatchStreamAdapter};
 use vintner_offline::{
     delta::OfflineStore,
     historical::{self, DatasetOptions, HistoricalError, plan_dataset},

@@ -325,7 +325,7 @@ fn training_batch(schema: &SchemaRef, batch: &RecordBatch, from: u64) -> RecordB
     let carriers = StringArray::from(vec!["UA", "é", "UA"][from % 2..].to_vec());
     let carrier_keys = rows
         .clone()
-        .map(|row| (row % 3 != 0).then_some(((row + from) % 2) as i32))
+        .map(|row| (row % 3 != 0).then_some(i32::from((row + from) % 2 == 1)))
         .collect();
     let added: [ArrayRef; 4] = [
         Arc::new(rows.map(|row| row as u64).collect::<UInt64Array>()),

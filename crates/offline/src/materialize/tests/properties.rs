@@ -189,10 +189,11 @@ async fn windowed_runs_agree_with_the_rule(
     Ok(())
 }
 
+/// Rows that are new, the time of the run, and a window that is replaced before it.
+type LoadStep = (Vec<Row>, i64, Option<(i64, i64)>);
+
 /// Loading after each of many runs leaves in the online store what loading once at the end does.
-async fn online_loads_agree_with_one(
-    steps: &[(Vec<Row>, i64, Option<(i64, i64)>)],
-) -> Result<(), TestCaseError> {
+async fn online_loads_agree_with_one(steps: &[LoadStep]) -> Result<(), TestCaseError> {
     let world = World::new();
     let view = row_local();
     let mut store: BTreeMap<i64, TableRow> = BTreeMap::new();
