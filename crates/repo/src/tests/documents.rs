@@ -486,7 +486,7 @@ fn a_name_that_is_none() {
 
     repo::bad_name
 
-      error: a entity name must not be empty
+      error: the entity name is empty
        ╭─[weather.yaml:6:7]
      5 │ kind: entity
      6 │ name: ''
