@@ -5,11 +5,11 @@
     python examples/flight_client.py [--server grpc://127.0.0.1:7600] [--out out/flight.parquet]
 
 `DoExchange` takes a command (JSON, in the descriptor) and the entity rows, and gives the training rows back, both as streams. The
-first message of the answer names the registry version that made it. The last says what the join has found: an answer that ends
-without it is not whole.
+last message of the answer says what the join has found: an answer that ends without it is not whole. docs/api.md has the rest.
 """
 
 import argparse
+import concurrent.futures
 import json
 import pathlib
 
@@ -24,20 +24,24 @@ def get_historical(client: pa.flight.FlightClient, command: dict, entity_rows: p
     """The training rows, and what the join has found."""
     descriptor = pa.flight.FlightDescriptor.for_command(json.dumps({"get_historical": command}))
     writer, reader = client.do_exchange(descriptor)
-    batches, report = [], None
-    with writer:
+
+    def send() -> None:
         writer.begin(entity_rows.schema)
-        for batch in entity_rows.to_batches(max_chunksize=16_384):
-            writer.write_batch(batch)
+        writer.write_table(entity_rows, max_chunksize=10_000)
         writer.done_writing()
+
+    # The answer is read while the rows are sent, so that neither side waits with full hands for the other.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, writer:
+        sending = pool.submit(send)
+        batches, report = [], None
         for chunk in reader:
-            if chunk.data is not None:
-                batches.append(chunk.data)
+            batches.append(chunk.data)
             if chunk.app_metadata is not None:
-                report = json.loads(chunk.app_metadata.to_pybytes()).get("report", report)
+                report = json.loads(chunk.app_metadata.to_pybytes())["report"]
+        sending.result()
     if report is None:
         raise RuntimeError("the answer ended before its report: it is not whole")
-    return pa.Table.from_batches(batches, reader.schema), report
+    return pa.Table.from_batches(batches), report
 
 
 def main() -> None:
