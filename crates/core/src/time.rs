@@ -203,6 +203,15 @@ impl VisibilityRule {
         (from <= until).then_some((from, until))
     }
 
+    /// The first and the last event time, both inclusive, of the rows that can count at some moment from `first` to
+    /// `last`. Rows outside need not be read.
+    pub fn event_window(&self, first: Timestamp, last: Timestamp) -> (Timestamp, Timestamp) {
+        let oldest = self
+            .ttl
+            .map_or(Timestamp::MIN, |ttl| first.saturating_sub(ttl));
+        (oldest, last)
+    }
+
     /// Whether `row` counts at the moment `at`.
     pub fn visible(&self, row: RowTime, at: Timestamp) -> bool {
         self.lifetime(row)
@@ -285,6 +294,43 @@ mod tests {
                 "event {event} at {at}"
             );
         }
+    }
+
+    #[test]
+    fn every_row_that_counts_is_in_the_event_window() {
+        let times = [
+            i64::MIN,
+            i64::MIN + 1,
+            -6,
+            -5,
+            -1,
+            0,
+            4,
+            5,
+            6,
+            i64::MAX - 1,
+            i64::MAX,
+        ];
+        for ttl in [0, 1, 5, 10, Ttl::LONGEST_MICROS] {
+            for knowledge in [Knowledge::Event, Knowledge::Available] {
+                for boundary in [Boundary::At, Boundary::Before] {
+                    let rule = rule(ttl, knowledge, boundary);
+                    for (first, last) in times.iter().flat_map(|f| times.map(|l| (*f, l))) {
+                        let (oldest, newest) = rule.event_window(us(first), us(last));
+                        for at in times.iter().filter(|at| (first..=last).contains(*at)) {
+                            for event in times {
+                                let counts = rule.visible(row(event, i64::MIN), us(*at));
+                                let inside = (oldest..=newest).contains(&us(event));
+                                assert!(!counts || inside, "{event} at {at} with {rule:?}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        // As narrow as it can be: a row just outside does not count.
+        let rule = rule(5, Knowledge::Event, Boundary::At);
+        assert_eq!(rule.event_window(us(10), us(20)), (us(5), us(20)));
     }
 
     #[test]

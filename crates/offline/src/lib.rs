@@ -9,6 +9,7 @@
 //!   itself.
 
 pub mod delta;
+pub mod feature_table;
 pub mod historical;
 pub mod join;
 pub mod materialize;

@@ -11,13 +11,14 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// Each crate, and which of ours it may use.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("core", &[]),
     ("proto", &["core"]),
     ("repo", &["core"]),
     ("registry", &["core", "proto"]),
     ("online", &["core", "registry"]),
-    ("offline", &["core", "registry"]),
+    ("join", &["core"]),
+    ("offline", &["core", "registry", "join"]),
     ("ops", &["core", "repo", "registry", "online", "offline"]),
     (
         "server",

@@ -16,7 +16,13 @@ use deltalake::{DeltaTable, delta_datafusion::FileSelection};
 use vintner_core::ProjectName;
 use vintner_registry::model::ViewRevision;
 
-use super::{error::DeltaError, layout::ViewLayout, store::OfflineStore, table::TableState};
+use super::{
+    error::DeltaError,
+    layout::ViewLayout,
+    store::OfflineStore,
+    table::{DataFile, TableState},
+};
+use crate::feature_table::{FeatureFile, FeatureTable};
 
 impl OfflineStore {
     /// A view's rows, as of a version of its table or as of now. Out: exactly the columns of [`ViewLayout`]. A
@@ -44,7 +50,55 @@ impl OfflineStore {
     }
 }
 
+impl OfflineStore {
+    /// The files of a view's rows, as of a version of its table or as of now. No file before the first write.
+    ///
+    /// # Errors
+    /// [`DeltaError`], also when a column of the table has another type than the view says.
+    pub async fn feature_table(
+        &self,
+        project: &ProjectName,
+        view: &ViewRevision,
+        version: Option<u64>,
+    ) -> Result<FeatureTable, DeltaError> {
+        let table = self.table(project, &view.id)?;
+        let state = match version {
+            Some(version) => Some(table.at(version).await?),
+            None => table.newest().await?,
+        };
+        match state {
+            Some(state) => state.feature_table(&ViewLayout::of(view)),
+            None => Ok(FeatureTable::empty(table.location())),
+        }
+    }
+}
+
 impl TableState {
+    /// The data files of this version.
+    ///
+    /// # Errors
+    /// [`DeltaError::Type`] when a column has another type than `layout` says; [`DeltaError::Read`] when another
+    /// writer has given the table features that change what its files mean.
+    pub(crate) fn feature_table(&self, layout: &ViewLayout) -> Result<FeatureTable, DeltaError> {
+        self.check_types(layout)?;
+        let files = self.files();
+        if self.reader_version() > 1 || files.iter().any(DataFile::has_deleted_rows) {
+            return Err(self.table().read_error(
+                "another writer has given the table Delta features that Vintner does not write, such as deletion \
+                 vectors; materialize the view with --full-refresh",
+            ));
+        }
+        let file = |file: DataFile| FeatureFile {
+            path: file.path(),
+            bytes: file.bytes(),
+            rows: file.rows(),
+            events: file.events().map(|events| (events.first, events.last)),
+        };
+        let files = files.into_iter().map(file).collect();
+        let (location, objects) = (self.table().location(), self.table().objects());
+        Ok(FeatureTable::new(location, objects, files))
+    }
+
     /// The rows of this version, or of some of its files, with the columns of `layout`.
     ///
     /// # Errors

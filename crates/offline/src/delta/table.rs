@@ -220,6 +220,11 @@ impl TableState {
             .max()
     }
 
+    /// What a reader must know of to read the table rightly; 1 is the plainest.
+    pub(super) fn reader_version(&self) -> i32 {
+        self.snapshot.protocol().min_reader_version()
+    }
+
     pub(super) fn snapshot(&self) -> &Arc<EagerSnapshot> {
         &self.snapshot
     }
@@ -250,6 +255,11 @@ impl DataFile {
     /// The event times that rows can have; none when the log does not say.
     pub fn events(&self) -> Option<EventRange> {
         stats::event_range(self.view.stats().as_deref())
+    }
+
+    /// Whether rows of the file have been deleted without writing it anew, which only other writers do.
+    pub(crate) fn has_deleted_rows(&self) -> bool {
+        self.view.deletion_vector_descriptor().is_some()
     }
 
     pub(crate) fn removal(&self) -> Remove {

@@ -18,7 +18,7 @@ use arrow::{
 use vintner_core::{JoinKey, KeyType};
 
 use super::error::FileError;
-use crate::join::EntityValueError;
+use vintner_join::EntityValueError;
 
 /// The types that a value is tried as, the narrowest first.
 const KINDS: [Kind; 6] = [

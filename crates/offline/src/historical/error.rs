@@ -8,7 +8,7 @@ use parquet::errors::ParquetError;
 use vintner_core::{JoinKey, ViewId};
 use vintner_registry::selection::Suggestion;
 
-use crate::join::EntityValueError;
+use vintner_join::EntityValueError;
 
 /// Why a training dataset cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -4,15 +4,14 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use vintner_core::{Boundary, JoinKey, Knowledge, ViewId, VisibilityRule};
+use vintner_join::{JoinSpec, OutputColumn, ViewInput, key_type_fits, time_type_fits};
 use vintner_registry::{
     model::ViewRevision,
     selection::{Selection, Suggestion},
 };
 
 use super::{EntityRowsProblem, HistoricalError, NotATime};
-use crate::join::{
-    EVENT_TIMESTAMP, JoinSpec, OutputColumn, ViewInput, key_type_fits, time_type_fits,
-};
+use crate::delta::layout::EVENT_TIMESTAMP;
 
 /// How a dataset is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

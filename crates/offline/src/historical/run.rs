@@ -3,14 +3,16 @@
 use std::{fmt, sync::Arc};
 
 use datafusion::{
-    catalog::{Session, TableProvider},
     common::internal_datafusion_err,
-    execution::SendableRecordBatchStream,
+    execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{ExecutionPlan, displayable},
 };
 
 use super::{DatasetPlan, EntityRows, HistoricalError};
-use crate::join::{JoinCounts, PitJoinExec};
+use crate::{
+    feature_table::FeatureTable,
+    join::{JoinCounts, PitJoinExec},
+};
 
 /// A dataset that is being made: a stream of rows, and what has been counted on the way.
 pub struct DatasetRun {
@@ -22,16 +24,15 @@ pub struct DatasetRun {
 
 impl DatasetPlan {
     /// Begins to make the dataset, from entity rows with the planned columns and one table per planned view, in the
-    /// plan's order. A table has the columns of its view: join keys, `event_timestamp`, `created_timestamp`,
-    /// features, of Vintner's types.
+    /// plan's order.
     ///
     /// # Errors
-    /// When a table cannot be scanned, or has other columns than its view.
-    pub async fn execute(
+    /// When the entity rows have other columns than were planned for.
+    pub fn execute(
         &self,
-        session: &dyn Session,
+        context: Arc<TaskContext>,
         entity_rows: EntityRows,
-        tables: &[Arc<dyn TableProvider>],
+        tables: Vec<FeatureTable>,
     ) -> Result<DatasetRun, HistoricalError> {
         if *entity_rows.schema() != self.entity_schema {
             return Err(internal_datafusion_err!(
@@ -39,14 +40,11 @@ impl DatasetPlan {
             )
             .into());
         }
-        let mut views = Vec::with_capacity(tables.len());
-        for table in tables {
-            views.push(table.scan(session, None, &[], None).await?);
-        }
         let join = Arc::clone(&self.join);
-        let join = Arc::new(PitJoinExec::try_new(join, entity_rows.into_plan()?, views)?);
+        let join = PitJoinExec::try_new(join, entity_rows.into_plan()?, tables.into())?;
+        let join = Arc::new(join);
         Ok(DatasetRun {
-            rows: join.execute(0, session.task_ctx())?,
+            rows: join.execute(0, context)?,
             join,
         })
     }

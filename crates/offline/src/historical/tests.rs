@@ -13,12 +13,13 @@ use arrow::{
     util::pretty::pretty_format_batches,
 };
 use datafusion::{
-    catalog::TableProvider,
-    datasource::MemTable,
     error::DataFusionError,
+    execution::TaskContext,
     physical_plan::{common, stream::RecordBatchStreamAdapter},
     prelude::SessionContext,
 };
+use object_store::{ObjectStoreExt, memory::InMemory};
+use parquet::arrow::ArrowWriter;
 use vintner_core::{Boundary, FeatureField, JoinKey, KeySchema, Knowledge, Value};
 use vintner_registry::{
     model::{About, Refresh, ViewInput, ViewRevision},
@@ -26,6 +27,7 @@ use vintner_registry::{
 };
 
 use super::*;
+use crate::feature_table::{FeatureFile, FeatureTable};
 
 fn keys(text: &str) -> KeySchema {
     let key = |item: &str| {
@@ -150,18 +152,38 @@ fn seats_rows() -> RecordBatch {
     ])
 }
 
-fn provider(rows: RecordBatch) -> Arc<dyn TableProvider> {
-    Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap())
+async fn feature_table(rows: RecordBatch) -> FeatureTable {
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    let file = FeatureFile {
+        path: "part.parquet".to_owned(),
+        bytes: bytes.len() as u64,
+        rows: None,
+        events: None,
+    };
+    let objects = Arc::new(InMemory::new());
+    objects
+        .put(&"part.parquet".into(), bytes.into())
+        .await
+        .unwrap();
+    FeatureTable::new("memory:///", objects, vec![file])
+}
+
+fn context() -> Arc<TaskContext> {
+    SessionContext::new().task_ctx()
 }
 
 async fn run(plan: &DatasetPlan, entity_rows: EntityRows) -> Result<RecordBatch, HistoricalError> {
-    let tables = plan.views.iter().map(|view| match view.id.name.as_str() {
-        "weather" => provider(weather_rows()),
-        _ => provider(seats_rows()),
-    });
-    let tables: Vec<_> = tables.collect();
-    let session = SessionContext::new();
-    let run = plan.execute(&session.state(), entity_rows, &tables).await?;
+    let mut tables = Vec::new();
+    for view in &plan.views {
+        tables.push(match view.id.name.as_str() {
+            "weather" => feature_table(weather_rows()).await,
+            _ => feature_table(seats_rows()).await,
+        });
+    }
+    let run = plan.execute(context(), entity_rows, tables)?;
     let batches = common::collect(run.rows).await?;
     Ok(concat_batches(&plan.schema, &batches).unwrap())
 }
@@ -256,43 +278,33 @@ async fn what_was_counted_is_reported() {
         &entity_rows.schema(),
     )
     .unwrap();
-    let tables = [provider(weather_rows()), provider(seats_rows())];
-    let session = SessionContext::new();
+    let tables = vec![
+        feature_table(weather_rows()).await,
+        feature_table(seats_rows()).await,
+    ];
     let run = plan
-        .execute(&session.state(), from_batch(&entity_rows), &tables)
-        .await
+        .execute(context(), from_batch(&entity_rows), tables)
         .unwrap();
     let join = Arc::clone(&run.join);
-    insta::assert_snapshot!(run.explain().lines().next().unwrap(), @"PitJoinExec: time=event_timestamp, views=[weather@1 on (origin) ttl=6h, seats@2 on (plane)], outputs=[temp, rain, seats]");
+    insta::assert_snapshot!(run.explain().lines().next().unwrap(), @"PitJoinExec: time=event_timestamp, views=[weather@1 on (origin) ttl=6h, seats@2 on (plane)], outputs=[temp, rain, seats], files=[1, 1]");
     common::collect(run.rows).await.unwrap();
-    insta::assert_debug_snapshot!(join.counts(), @r#"
-    JoinCounts {
-        rows: 3,
-        rows_without_key: 1,
-        views: [
-            ViewCounts {
-                view: ViewId {
-                    name: "weather",
-                    version: ViewVersion(
-                        1,
-                    ),
-                },
-                feature_rows: 3,
-                matched_rows: 2,
-            },
-            ViewCounts {
-                view: ViewId {
-                    name: "seats",
-                    version: ViewVersion(
-                        2,
-                    ),
-                },
-                feature_rows: 1,
-                matched_rows: 1,
-            },
-        ],
-    }
-    "#);
+    let counts = join.counts();
+    let matched: Vec<_> = counts
+        .views
+        .iter()
+        .map(|view| {
+            (
+                view.view.to_string(),
+                view.pruned.rows_read,
+                view.matched_rows,
+            )
+        })
+        .collect();
+    assert_eq!((counts.rows, counts.rows_without_key), (3, 1));
+    assert_eq!(
+        matched,
+        [("weather@1".to_owned(), 3, 2), ("seats@2".to_owned(), 1, 1)]
+    );
 }
 
 /// The columns of the entity rows come out as they went in, whatever the join made of them.
@@ -375,14 +387,9 @@ async fn a_value_that_does_not_fit_is_the_users_error() {
         ("created_timestamp", utc(&["2013-01-01"])),
         ("seats", Arc::new(Int32Array::from(vec![180]))),
     ]);
-    let session = SessionContext::new();
+    let tables = vec![feature_table(rows).await];
     let run = plan
-        .execute(
-            &session.state(),
-            from_batch(&entity_rows),
-            &[provider(rows)],
-        )
-        .await
+        .execute(context(), from_batch(&entity_rows), tables)
         .unwrap();
     let err = common::collect(run.rows).await.unwrap_err();
     let err = HistoricalError::from(err);

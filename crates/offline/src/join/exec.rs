@@ -1,106 +1,77 @@
-//! The operator: an ordinary physical plan over the entity rows and one plan per view.
+//! The operator: an ordinary physical plan over the entity rows, with one table per view.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
-    common::{internal_err, runtime::JoinSet, tree_node::TreeNodeRecursion},
+    common::{internal_err, runtime::SpawnedTask, tree_node::TreeNodeRecursion},
     error::{DataFusionError, Result},
-    execution::{
-        SendableRecordBatchStream, TaskContext,
-        memory_pool::{MemoryConsumer, MemoryReservation},
-    },
+    execution::{SendableRecordBatchStream, TaskContext, memory_pool::MemoryReservation},
     physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan,
         ExecutionPlanProperties, InputDistributionRequirements, Partitioning, PlanProperties,
         ReplaceChildrenOptions,
-        coop::make_cooperative,
         execution_plan::{
             Boundedness, CardinalityEffect, EmissionType, EvaluationType, SchedulingType,
         },
-        metrics::{
-            BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time,
-        },
-        stream::RecordBatchStreamAdapter,
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
+        stream::RecordBatchReceiverStream,
     },
 };
 use futures::{StreamExt, TryStreamExt};
-use vintner_core::ViewId;
+use tokio::sync::mpsc::Sender;
+use vintner_join::{EntityColumns, EntityRowsBuilder, JoinError, JoinSpec, OutputFeature};
 
 use super::{
-    entity_index::EntityIndex,
-    entity_rows::EntityColumns,
-    output::{Output, OutputFeature},
-    spec::{JoinSpec, ViewInput},
-    ties::TieBreak,
-    view_columns::ViewColumns,
-    winners::{Candidate, Visible, Winners},
+    chunk::{Join, Joined, can_be_halved, halves},
+    counts::{JoinCounts, ViewCounts},
 };
+use crate::feature_table::FeatureTable;
 
-const WITHOUT_KEY: &str = "entity_rows_without_key";
-const FEATURE_ROWS: &str = "feature_rows";
-const MATCHED_ROWS: &str = "matched_rows";
-const VIEW: &str = "view";
+/// Entity rows that the result is put together for at a time, by one thread.
+const OUTPUT_ROWS: usize = 32 * 1024;
 
 /// The point-in-time join.
 ///
-/// * Children: the entity rows, in one partition; then one plan per view of the description, in its order, with any
-///   number of partitions and rows in any order. A view's plan has at least the columns of its table by name: join
-///   keys, `event_timestamp`, `created_timestamp`, all its features, of Vintner's exact types.
+/// * Child: the entity rows, in one partition. Beside it one table per view of the description, in its order: join
+///   keys, `event_timestamp`, `created_timestamp`, features, of Vintner's types; in whatever files and order.
 /// * Out: exactly the entity rows, in their order, with all their columns; then the output columns. One partition.
 /// * Times: microseconds UTC; what is visible is [`vintner_core::VisibilityRule`]'s to say.
-/// * Memory: grows with the entity rows, not with the history; it is taken from the session's memory pool.
-/// * Errors: the children's own; [`super::EntityValueError`] for an entity row that cannot be read;
-///   `ResourcesExhausted` when the pool is. Dropping the stream stops all reading.
+/// * Memory: grows with the entity rows up to the limit of the session's pool; past it they are joined in chunks, each
+///   of which reads the tables again. What each part of it takes is in the module's page.
+/// * Errors: the child's own; [`vintner_join::EntityValueError`] for an entity row that cannot be read; a file that
+///   cannot be read; `ResourcesExhausted` when not even a small chunk fits. Dropping the stream stops all reading.
 #[derive(Debug, Clone)]
 pub struct PitJoinExec {
     spec: Arc<JoinSpec>,
     entity_rows: Arc<dyn ExecutionPlan>,
-    views: Vec<Arc<dyn ExecutionPlan>>,
+    tables: Arc<[FeatureTable]>,
     entity_columns: EntityColumns,
-    view_columns: Vec<ViewColumns>,
-    features: Vec<OutputFeature>,
+    features: Arc<[OutputFeature]>,
+    counts: Arc<Mutex<JoinCounts>>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
 
-/// What a join has counted so far; all there is once its stream has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinCounts {
-    /// Rows given out.
-    pub rows: usize,
-    /// Entity rows whose time, or a join key of some view, is null. They have nulls or defaults.
-    pub rows_without_key: usize,
-    /// Per view, in the description's order.
-    pub views: Vec<ViewCounts>,
-}
-
-/// What a join has counted of one view.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ViewCounts {
-    /// The view.
-    pub view: ViewId,
-    /// Rows of the view that were read.
-    pub feature_rows: usize,
-    /// Entity rows that have a visible row.
-    pub matched_rows: usize,
-}
-
 impl PitJoinExec {
-    /// A join of entity rows with one plan for each of the description's views.
+    /// A join of entity rows with one table for each of the description's views.
     ///
     /// # Errors
-    /// When the description contradicts itself, or a child lacks a column or has it in another type.
+    /// When the description contradicts itself, or the entity rows lack a column or have it in another type.
     pub fn try_new(
         spec: Arc<JoinSpec>,
         entity_rows: Arc<dyn ExecutionPlan>,
-        views: Vec<Arc<dyn ExecutionPlan>>,
+        tables: Arc<[FeatureTable]>,
     ) -> Result<Self> {
-        if spec.views.len() != views.len() {
+        if spec.views.len() != tables.len() {
             return internal_err!(
-                "{} plans for the {} views of a point-in-time join",
-                views.len(),
+                "{} tables for the {} views of a point-in-time join",
+                tables.len(),
                 spec.views.len()
             );
         }
@@ -108,21 +79,19 @@ impl PitJoinExec {
         let schema = spec
             .schema(&entity_schema)
             .map_err(|err| DataFusionError::Plan(err.to_string()))?;
-        let view_columns = spec
-            .views
-            .iter()
-            .zip(&views)
-            .map(|(view, plan)| ViewColumns::find(view, &plan.schema()))
-            .collect::<Result<_>>()?;
+        let counts = JoinCounts {
+            views: spec.views.iter().map(|v| ViewCounts::of(&v.view)).collect(),
+            ..JoinCounts::default()
+        };
         Ok(Self {
-            entity_columns: EntityColumns::find(&spec, &entity_schema)?,
-            view_columns,
-            features: OutputFeature::all(&spec)?,
+            entity_columns: EntityColumns::find(&spec, &entity_schema).map_err(plan_error)?,
+            features: OutputFeature::all(&spec).map_err(plan_error)?.into(),
+            counts: Arc::new(Mutex::new(counts)),
             properties: Arc::new(properties(schema, &entity_rows)),
             metrics: ExecutionPlanMetricsSet::new(),
             spec,
             entity_rows,
-            views,
+            tables,
         })
     }
 
@@ -133,45 +102,18 @@ impl PitJoinExec {
 
     /// What has been counted so far.
     pub fn counts(&self) -> JoinCounts {
-        let metrics = self.metrics.clone_inner();
-        let count = |name: &str, view: Option<&str>| {
-            let of_view = |label: &str, value: &str| label == VIEW && Some(value) == view;
-            metrics
-                .iter()
-                .filter(|metric| metric.value().name() == name)
-                .filter(|metric| {
-                    let mut labels = metric.labels().iter();
-                    view.is_none() || labels.any(|label| of_view(label.name(), label.value()))
-                })
-                .map(|metric| metric.value().as_usize())
-                .sum()
-        };
-        let view_counts = |view: &ViewInput| {
-            let id = view.view.to_string();
-            ViewCounts {
-                view: view.view.clone(),
-                feature_rows: count(FEATURE_ROWS, Some(&id)),
-                matched_rows: count(MATCHED_ROWS, Some(&id)),
-            }
-        };
-        JoinCounts {
-            rows: metrics.output_rows().unwrap_or(0),
-            rows_without_key: count(WITHOUT_KEY, None),
-            views: self.spec.views.iter().map(view_counts).collect(),
-        }
-    }
-
-    fn with_children(&self, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
-        if children.len() != self.views.len() + 1 {
-            return internal_err!("{} children for a point-in-time join", children.len());
-        }
-        let entity_rows = children.remove(0);
-        Self::try_new(Arc::clone(&self.spec), entity_rows, children)
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
-/// The rows come in the order of the entity rows, whose columns are the first ones; all of them after the last
-/// feature row has been read.
+fn plan_error(err: JoinError) -> DataFusionError {
+    DataFusionError::Plan(err.to_string())
+}
+
+/// The rows come in the order of the entity rows, whose columns are the first ones.
 fn properties(schema: SchemaRef, entity_rows: &Arc<dyn ExecutionPlan>) -> PlanProperties {
     let orderings = entity_rows.equivalence_properties().oeq_class().clone();
     PlanProperties::new(
@@ -188,7 +130,14 @@ impl DisplayAs for PitJoinExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "PitJoinExec: {}", self.spec)
+                let files = self.tables.iter().map(|table| table.files().len());
+                let files: Vec<_> = files.map(|files| files.to_string()).collect();
+                write!(
+                    f,
+                    "PitJoinExec: {}, files=[{}]",
+                    self.spec,
+                    files.join(", ")
+                )
             }
             DisplayFormatType::TreeRender => {
                 for view in &self.spec.views {
@@ -210,31 +159,29 @@ impl ExecutionPlan for PitJoinExec {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        std::iter::once(&self.entity_rows)
-            .chain(&self.views)
-            .collect()
+        vec![&self.entity_rows]
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        let views = self
-            .views
-            .iter()
-            .map(|_| Distribution::UnspecifiedDistribution);
-        let entity_rows = std::iter::once(Distribution::SinglePartition);
-        InputDistributionRequirements::new(entity_rows.chain(views).collect())
+        InputDistributionRequirements::new(vec![Distribution::SinglePartition])
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        let views = self.views.iter().map(|_| false);
-        std::iter::once(true).chain(views).collect()
+        vec![true]
     }
 
     fn replace_children(
         self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(self.with_children(children)?))
+        match (children.pop(), children.is_empty()) {
+            (Some(entity_rows), true) => {
+                let (spec, tables) = (Arc::clone(&self.spec), Arc::clone(&self.tables));
+                Ok(Arc::new(Self::try_new(spec, entity_rows, tables)?))
+            }
+            _ => internal_err!("a point-in-time join has one child"),
+        }
     }
 
     fn with_new_children(
@@ -263,19 +210,23 @@ impl ExecutionPlan for PitJoinExec {
                 "partition {partition} of a point-in-time join with {partitions} partitions of entity rows"
             );
         }
+        let entity_rows = self.entity_rows.execute(0, Arc::clone(&context))?;
         let run = Run {
-            entity_rows: self.entity_rows.execute(0, Arc::clone(&context))?,
-            plan: self.clone(),
-            metrics: RunMetrics::new(&self.metrics, &self.spec),
-            context,
+            join: Join {
+                spec: Arc::clone(&self.spec),
+                tables: Arc::clone(&self.tables),
+                entity_columns: self.entity_columns.clone(),
+                features: Arc::clone(&self.features),
+                schema: self.schema(),
+                context,
+            },
+            counts: Arc::clone(&self.counts),
+            baseline: BaselineMetrics::new(&self.metrics, 0),
         };
-        let baseline = run.metrics.baseline.clone();
-        let batches = futures::stream::once(run.join())
-            .map_ok(futures::stream::iter)
-            .try_flatten()
-            .inspect_ok(move |batch| baseline.record_output(batch.num_rows()));
-        let stream = RecordBatchStreamAdapter::new(self.schema(), batches);
-        Ok(make_cooperative(Box::pin(stream)))
+        let mut builder = RecordBatchReceiverStream::builder(self.schema(), 2);
+        let batches = builder.tx();
+        builder.spawn(run.join(entity_rows, batches));
+        Ok(builder.build())
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -289,174 +240,145 @@ impl ExecutionPlan for PitJoinExec {
 
 /// One execution.
 struct Run {
-    plan: PitJoinExec,
-    entity_rows: SendableRecordBatchStream,
-    metrics: RunMetrics,
-    context: Arc<TaskContext>,
-}
-
-struct RunMetrics {
+    join: Join,
+    counts: Arc<Mutex<JoinCounts>>,
     baseline: BaselineMetrics,
-    without_key: Count,
-    views: Vec<ViewMetrics>,
 }
 
-#[derive(Clone)]
-struct ViewMetrics {
-    feature_rows: Count,
-    matched_rows: Count,
-    compute: Time,
-}
-
-impl RunMetrics {
-    fn new(metrics: &ExecutionPlanMetricsSet, spec: &JoinSpec) -> Self {
-        let baseline = BaselineMetrics::new(metrics, 0);
-        let of_view = |view: &ViewInput| {
-            let count = |name| {
-                MetricBuilder::new(metrics)
-                    .with_new_label(VIEW, view.view.to_string())
-                    .counter(name, 0)
-            };
-            ViewMetrics {
-                feature_rows: count(FEATURE_ROWS),
-                matched_rows: count(MATCHED_ROWS),
-                compute: baseline.elapsed_compute().clone(),
-            }
-        };
-        Self {
-            without_key: MetricBuilder::new(metrics).counter(WITHOUT_KEY, 0),
-            views: spec.views.iter().map(of_view).collect(),
-            baseline,
-        }
-    }
-}
+/// Where the batches of the result go.
+type Batches = Sender<Result<RecordBatch>>;
 
 impl Run {
-    /// Reads everything; then the result can be given batch by batch.
-    async fn join(self) -> Result<Output> {
-        let entity_rows = self
-            .plan
-            .entity_columns
-            .read(self.entity_rows, reservation(&self.context, "entity rows"))
-            .await?;
-        self.metrics.without_key.add(entity_rows.without_key);
-        let of_view = |(view, metrics)| ViewReader {
-            spec: Arc::clone(&self.plan.spec),
-            view,
-            rows: Arc::clone(&self.plan.views[view]),
-            columns: self.plan.view_columns[view].clone(),
-            index: Arc::clone(&entity_rows.indexes[view]),
-            metrics,
-            context: Arc::clone(&self.context),
-        };
-        let readers: Vec<_> = self
-            .metrics
-            .views
-            .into_iter()
-            .enumerate()
-            .map(of_view)
-            .collect();
-        // As many views at a time as the session has partitions; each reads all of its own partitions at once.
-        let visible: Vec<Visible> = futures::stream::iter(readers)
-            .map(ViewReader::read)
-            .buffered(self.context.session_config().target_partitions().max(1))
-            .try_collect()
-            .await?;
-        let indexes = entity_rows.indexes.iter().map(Arc::clone);
-        Ok(Output {
-            schema: self.plan.schema(),
-            views: indexes.zip(visible).collect(),
-            features: self.plan.features,
-            batch_rows: self.context.session_config().batch_size().max(1),
-            given: 0,
-            entity_rows,
-        })
-    }
-}
-
-/// Reads one view.
-#[derive(Clone)]
-struct ViewReader {
-    spec: Arc<JoinSpec>,
-    view: usize,
-    rows: Arc<dyn ExecutionPlan>,
-    columns: ViewColumns,
-    index: Arc<EntityIndex>,
-    metrics: ViewMetrics,
-    context: Arc<TaskContext>,
-}
-
-impl ViewReader {
-    fn view(&self) -> &ViewInput {
-        &self.spec.views[self.view]
-    }
-
-    /// Reads all partitions at the same time; what each has found is merged as it ends.
-    async fn read(self) -> Result<Visible> {
-        let mut found = self.nothing()?;
-        let mut partitions = JoinSet::new();
-        // When nobody asks about anything, there is nothing to find.
-        if self.index.len() > 0 {
-            for partition in 0..self.rows.output_partitioning().partition_count() {
-                let stream = self.rows.execute(partition, Arc::clone(&self.context))?;
-                partitions.spawn(self.clone().read_partition(stream));
+    /// Joins chunk by chunk until there are no more entity rows.
+    async fn join(
+        self,
+        mut entity_rows: SendableRecordBatchStream,
+        batches: Batches,
+    ) -> Result<()> {
+        let columns = self.join.entity_columns.clone();
+        let reservation = self.join.reservation("entity rows that are read");
+        let mut first_row = 0;
+        loop {
+            let started = Instant::now();
+            let mut chunk = columns.builder(first_row);
+            let ended = self
+                .fill(&mut chunk, &mut entity_rows, &reservation)
+                .await?;
+            let rows = chunk.rows();
+            self.count(|counts| counts.entity_rows_time += started.elapsed());
+            if rows > 0
+                && !self
+                    .join_chunk(chunk, first_row, &reservation, &batches)
+                    .await?
+            {
+                // Nobody takes the result any more.
+                return Ok(());
+            }
+            first_row += rows;
+            if ended {
+                return Ok(());
             }
         }
-        while let Some(ended) = partitions.join_next().await {
-            let winners = ended.map_err(|err| match err.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(err) => DataFusionError::ExecutionJoin(Box::new(err)),
-            })??;
-            let _timer = self.metrics.compute.timer();
-            found = found.merge(winners)?;
-        }
-        let _timer = self.metrics.compute.timer();
-        let visible = found.resolve(&self.index, self.view().rule)?;
-        let sees = |row: &usize| {
-            let slot = self.index.slot(*row);
-            slot.is_some_and(|slot| visible.row(slot).is_some())
-        };
-        let matched = (0..self.index.rows()).filter(sees).count();
-        self.metrics.matched_rows.add(matched);
-        Ok(visible)
     }
 
-    fn nothing(&self) -> Result<Winners> {
-        Winners::new(
-            self.index.len(),
-            TieBreak::new(&self.view().features),
-            self.context.session_config().batch_size(),
-            reservation(&self.context, &self.view().view.to_string()),
-        )
-    }
-
-    async fn read_partition(self, mut rows: SendableRecordBatchStream) -> Result<Winners> {
-        let mut winners = self.nothing()?;
-        while let Some(batch) = rows.try_next().await? {
-            self.offer(&batch, &mut winners)?;
+    /// Reads entity rows until the chunk is full, or there are no more.
+    async fn fill(
+        &self,
+        chunk: &mut EntityRowsBuilder<'_>,
+        entity_rows: &mut SendableRecordBatchStream,
+        reservation: &MemoryReservation,
+    ) -> Result<bool> {
+        while !self.join.is_full(chunk) {
+            let Some(batch) = entity_rows.try_next().await? else {
+                return Ok(true);
+            };
+            chunk.push(batch).map_err(external)?;
+            reservation.try_resize(chunk.memory())?;
             tokio::task::consume_budget().await;
         }
-        Ok(winners)
+        Ok(false)
     }
 
-    fn offer(&self, batch: &RecordBatch, winners: &mut Winners) -> Result<()> {
-        let _timer = self.metrics.compute.timer();
-        self.metrics.feature_rows.add(batch.num_rows());
-        let rows = self.columns.of(self.view(), batch)?;
-        let rule = self.view().rule;
-        let mut key = Vec::new();
-        let candidates = rows.times().enumerate().filter_map(|(row, time)| {
-            let lifetime = rule.lifetime(time)?;
-            if !rows.keys.encode_row(row, &mut key) {
-                return None;
+    /// Joins a chunk, in halves where the memory is too small for it. False when nobody takes the result.
+    async fn join_chunk(
+        &self,
+        chunk: EntityRowsBuilder<'_>,
+        first_row: usize,
+        reservation: &MemoryReservation,
+        batches: &Batches,
+    ) -> Result<bool> {
+        let started = Instant::now();
+        let entity_rows = chunk.finish().map_err(external)?;
+        // The join reserves what they hold by itself.
+        reservation.try_resize(0)?;
+        let (rows, without_key) = (entity_rows.rows, entity_rows.without_key);
+        let kept = entity_rows.batches.clone();
+        self.count(|counts| counts.entity_rows_time += started.elapsed());
+        match self.join.join(entity_rows).await {
+            Ok(joined) => {
+                drop(kept);
+                self.count(|counts| {
+                    counts.chunks += 1;
+                    counts.rows_without_key += without_key;
+                    for (sum, chunk) in counts.views.iter_mut().zip(&joined.counts) {
+                        sum.add(chunk);
+                    }
+                });
+                self.give(joined, batches).await
             }
-            let slot = self.index.slot_of(&key, lifetime)?;
-            Some(Candidate { row, slot, time })
-        });
-        winners.offer(&rows.features, candidates)
+            Err(err) if can_be_halved(&err, rows) => {
+                let mut first_row = first_row;
+                for half in halves(kept) {
+                    let mut chunk = self.join.entity_columns.builder(first_row);
+                    for batch in half {
+                        chunk.push(batch).map_err(external)?;
+                    }
+                    let rows = chunk.rows();
+                    let joined = self.join_chunk(chunk, first_row, reservation, batches);
+                    if !Box::pin(joined).await? {
+                        return Ok(false);
+                    }
+                    first_row += rows;
+                }
+                Ok(true)
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Puts the result together, several batches at a time, and gives it in order.
+    async fn give(&self, joined: Joined, batches: &Batches) -> Result<bool> {
+        let started = Instant::now();
+        let session = self.join.context.session_config();
+        let parts = joined.parts(OUTPUT_ROWS);
+        let joined = Arc::new(joined);
+        let mut made = futures::stream::iter(parts)
+            .map(|(entity_rows, first_row)| {
+                let joined = Arc::clone(&joined);
+                SpawnedTask::spawn_blocking(move || joined.batch(&entity_rows, first_row))
+                    .join_unwind()
+            })
+            .buffered(session.target_partitions().max(1));
+        while let Some(batch) = made.next().await {
+            let batch = batch.map_err(|err| DataFusionError::ExecutionJoin(Box::new(err)))??;
+            self.baseline.record_output(batch.num_rows());
+            self.count(|counts| counts.rows += batch.num_rows());
+            if batches.send(Ok(batch)).await.is_err() {
+                return Ok(false);
+            }
+        }
+        self.count(|counts| counts.output_time += started.elapsed());
+        Ok(true)
+    }
+
+    fn count(&self, add: impl FnOnce(&mut JoinCounts)) {
+        add(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-fn reservation(context: &TaskContext, of: &str) -> MemoryReservation {
-    MemoryConsumer::new(format!("PitJoinExec[{of}]")).register(context.memory_pool())
+fn external(err: JoinError) -> DataFusionError {
+    match err {
+        JoinError::Value(err) => DataFusionError::External(Box::new(err)),
+        err => DataFusionError::External(Box::new(err)),
+    }
 }

@@ -1,58 +1,23 @@
-//! The point-in-time join: every entity row gets, of each view, the feature row that was visible at its moment.
+//! The point-in-time join as an operator of the batch engine. What it computes, and why that is right, is
+//! [`vintner_join`]'s to say; here is what it costs: reading, threads, memory.
 //!
-//! Start at [`PitJoinExec`], the operator, and [`JoinSpec`], its description. What it does:
+//! Start at [`PitJoinExec`]. `chunk` joins as many entity rows at a time as fit the memory, `answer` reads one view for
+//! them: keys and times of the parts of its table that can count, then the values of the rows that do.
 //!
-//! 1. The entity rows are indexed ([`entity_index`]): grouped by key, each group's times sorted and distinct. A
-//!    distinct time of a key is a *slot*. Views with the same join keys share an index.
-//! 2. The feature rows are streamed once, in any order, partitions apart ([`winners`]). A row's slot is the first
-//!    one of its key at or after the moment from which the row counts; a row whose lifetime is over by then is
-//!    dropped. Each slot keeps its greatest row.
-//! 3. Each group is walked forwards, carrying the greatest row so far; where its lifetime is over, there is nothing.
-//! 4. Every entity row takes the values of its slot ([`output`]).
-//!
-//! # Why carrying one row is enough
-//!
-//! A row counts for the moments of its lifetime `[from, until]`, and [`VisibilityRule::lifetime`] alone says which
-//! these are. The proof needs one fact of it: **of two rows of one view, the one with the greater row time has an
-//! `until` that is not earlier.** That holds because `until` is the event time plus the view's one ttl (or the end of
-//! time), both boundaries and both kinds of knowledge leave it alone, saturating addition is monotone, and a greater
-//! row time has an event time that is not earlier.
-//!
-//! Take an entity time `t` of some key, and let `m` be the greatest of the rows that are kept in the slots up to `t`.
-//!
-//! * `m` has begun: its slot's time is at or after its `from` and at or before `t`.
-//! * No row that was not kept can be visible at `t` and greater than `m`. If it was dropped, its lifetime was over
-//!   at its slot, so it is over at `t`. If it lost its slot, a greater row was kept there, and `m` is not less than
-//!   that one. If its slot is after `t` or it has none, then `t` is before its `from`: the slot is the *first*
-//!   entity time at or after `from`.
-//! * If `m` is visible at `t`, it is therefore the answer. If it is not, its `until` is before `t`, and by the fact
-//!   above so is that of every row that is less than `m`: nothing is visible.
-//!
-//! With [`Knowledge::Available`] a row of an earlier event may come to count later than a row of a later event, so a
-//! later slot may hold a lesser row than the one that is carried. Taking the maximum leaves the carried one in place,
-//! which is right: it was known already and is about a later moment. Rows with equal row times have equal
-//! lifetimes, so they meet in one slot, and only there is a tie to be decided.
-//!
-//! * Holds always: the result depends on the rows alone, never on their order, their partitions or the threads.
-//! * Memory: grows with the entity rows, not with the history.
-//! * Not here: which views and columns ([`crate::historical`]), files, pruning.
-//!
-//! [`Knowledge::Available`]: vintner_core::Knowledge::Available
-//! [`VisibilityRule::lifetime`]: vintner_core::VisibilityRule::lifetime
+//! * Holds always: entity rows keep their order, however many chunks they come in; a chunk's result does not depend
+//!   on the others, so that a join of any size ends in the memory that it is given.
+//! * Memory: what a chunk takes is reckoned before it is read on, reserved from the session's pool as it is taken,
+//!   and a chunk for which the pool is too small is halved.
+//! * Not here: which views and columns ([`crate::historical`]), which files a table has ([`crate::delta`]), what a part
+//!   of a file can have ([`crate::feature_table`]).
 
-mod entity_columns;
-mod entity_index;
-mod entity_rows;
+mod answer;
+mod chunk;
+mod counts;
 mod exec;
-mod output;
-mod spec;
-pub(crate) mod ties;
-mod view_columns;
-mod winners;
 
 #[cfg(test)]
 mod tests;
 
-pub use entity_columns::{EntityValueError, key_type_fits, time_type_fits};
-pub use exec::{JoinCounts, PitJoinExec, ViewCounts};
-pub use spec::{CREATED_TIMESTAMP, EVENT_TIMESTAMP, JoinSpec, OutputColumn, SpecError, ViewInput};
+pub use counts::{JoinCounts, ViewCounts};
+pub use exec::PitJoinExec;

@@ -6,9 +6,9 @@ use std::sync::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, new_null_array},
+    array::{Array, AsArray, RecordBatch},
     compute::concat_batches,
-    datatypes::{Schema, SchemaRef},
+    datatypes::{Int64Type, SchemaRef},
 };
 use datafusion::{
     datasource::memory::MemorySourceConfig,
@@ -36,7 +36,15 @@ use vintner_testkit::{
     oracle::{self, EntityRow, Feature, FeatureRow, JoinCase, View},
 };
 
-use super::{JoinCounts, JoinSpec, OutputColumn, PitJoinExec, ViewInput};
+use object_store::{ObjectStoreExt, memory::InMemory};
+use parquet::{
+    arrow::ArrowWriter,
+    file::properties::{EnabledStatistics, WriterProperties},
+};
+use vintner_join::{JoinSpec, OutputColumn, ViewInput};
+
+use super::{JoinCounts, PitJoinExec};
+use crate::feature_table::{FeatureFile, FeatureTable};
 
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
@@ -103,20 +111,90 @@ fn entity_plan(case: &JoinCase, batch_rows: usize) -> Arc<dyn ExecutionPlan> {
     memory(&[batches], all.schema())
 }
 
-fn plan(case: &JoinCase, layout: Layout) -> Arc<PitJoinExec> {
-    let views = case.views.iter().enumerate().map(|(number, view)| {
-        let partitions: Vec<Vec<RecordBatch>> = layout
-            .split(view.rows.len())
-            .iter()
-            .map(|batches| {
-                let batch = |rows: &Vec<usize>| grid::feature_batch(case, number, rows);
-                batches.iter().map(batch).collect()
-            })
-            .collect();
-        memory(&partitions, grid::feature_schema(case, number))
-    });
-    let entity_rows = entity_plan(case, layout.batch_rows + 1);
-    Arc::new(PitJoinExec::try_new(Arc::new(spec(case)), entity_rows, views.collect()).unwrap())
+/// How the files of a view's table are made.
+#[derive(Clone, Copy, Debug)]
+struct Files {
+    layout: Layout,
+    /// Whether each file's rows are sorted by key and time, as compaction does.
+    sorted: bool,
+    /// Rows per row group and per page.
+    group_rows: usize,
+    page_rows: usize,
+    /// Whether the log knows the event times of a file.
+    events_known: bool,
+}
+
+impl Files {
+    fn any() -> impl Strategy<Value = Self> {
+        let rows = (1usize..=6, 1usize..=3);
+        (Layout::any(), any::<bool>(), rows, any::<bool>()).prop_map(
+            |(layout, sorted, (group_rows, page_rows), events_known)| Self {
+                layout,
+                sorted,
+                group_rows,
+                page_rows,
+                events_known,
+            },
+        )
+    }
+
+    fn of(layout: Layout) -> Self {
+        Self {
+            layout,
+            sorted: false,
+            group_rows: 100,
+            page_rows: 100,
+            events_known: true,
+        }
+    }
+
+    /// A view's rows as a table: one file per partition of the layout.
+    fn table(&self, case: &JoinCase, number: usize) -> FeatureTable {
+        let objects = Arc::new(InMemory::new());
+        let view = &case.views[number];
+        let mut files = Vec::new();
+        for (place, batches) in self.layout.split(view.rows.len()).into_iter().enumerate() {
+            let mut rows: Vec<usize> = batches.into_iter().flatten().collect();
+            if self.sorted {
+                rows.sort_by_key(|&row| (view.rows[row].keys.clone(), view.rows[row].time));
+            }
+            let bytes = self.file(&grid::feature_batch(case, number, &rows));
+            let events = rows.iter().map(|&row| view.rows[row].time.event);
+            let events = events.clone().min().zip(events.max());
+            files.push(FeatureFile {
+                path: format!("part-{place}.parquet"),
+                bytes: bytes.len() as u64,
+                rows: Some(rows.len() as u64),
+                events: events.filter(|_| self.events_known),
+            });
+            let path = format!("part-{place}.parquet").into();
+            runtime()
+                .block_on(objects.put(&path, bytes.into()))
+                .unwrap();
+        }
+        FeatureTable::new("memory:///", objects, files)
+    }
+
+    fn file(&self, batch: &RecordBatch) -> Vec<u8> {
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(self.group_rows))
+            .set_data_page_row_count_limit(self.page_rows)
+            .set_write_batch_size(1)
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .build();
+        let mut bytes = Vec::new();
+        let mut writer =
+            ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+        writer.write(batch).unwrap();
+        writer.close().unwrap();
+        bytes
+    }
+}
+
+fn plan(case: &JoinCase, files: Files) -> Arc<PitJoinExec> {
+    let tables = (0..case.views.len()).map(|number| files.table(case, number));
+    let entity_rows = entity_plan(case, files.layout.batch_rows + 1);
+    Arc::new(PitJoinExec::try_new(Arc::new(spec(case)), entity_rows, tables.collect()).unwrap())
 }
 
 fn context(batch_rows: usize, pool: Arc<dyn MemoryPool>) -> Arc<TaskContext> {
@@ -135,16 +213,17 @@ fn batches(
     plan: &PitJoinExec,
     context: Arc<TaskContext>,
 ) -> datafusion::error::Result<Vec<RecordBatch>> {
-    let stream = plan.execute(0, context)?;
-    runtime().block_on(common::collect(stream))
+    runtime().block_on(async { common::collect(plan.execute(0, context)?).await })
 }
 
 /// Runs a join; the values of its output columns, row by row, after a check that the entity rows are as they were.
-fn run(case: &JoinCase, layout: Layout) -> (Vec<Vec<Option<Value>>>, JoinCounts) {
-    let plan = plan(case, layout);
-    let batches = batches(&plan, context(layout.batch_rows, unbounded())).unwrap();
-    let fits = |rows: usize| (1..=layout.batch_rows).contains(&rows);
-    assert!(batches.iter().all(|batch| fits(batch.num_rows())));
+fn run(
+    case: &JoinCase,
+    files: Files,
+    pool: Arc<dyn MemoryPool>,
+) -> (Vec<Vec<Option<Value>>>, JoinCounts) {
+    let plan = plan(case, files);
+    let batches = batches(&plan, context(files.layout.batch_rows, pool)).unwrap();
     let all = concat_batches(&plan.schema(), &batches).unwrap();
     let entity_rows = grid::entity_batch(case);
     let width = entity_rows.num_columns();
@@ -160,9 +239,9 @@ fn run(case: &JoinCase, layout: Layout) -> (Vec<Vec<Option<Value>>>, JoinCounts)
 }
 
 /// Every cell and every count, against the oracle's.
-fn check(case: &JoinCase, layout: Layout) {
-    let (found, counts) = run(case, layout);
-    assert_eq!(found, oracle::join(case), "{layout:?}");
+fn check(case: &JoinCase, files: Files) {
+    let (found, counts) = run(case, files, unbounded());
+    assert_eq!(found, oracle::join(case), "{files:?}");
     let used: Vec<usize> = case.views.iter().flat_map(|v| v.keys.clone()).collect();
     let is_without_key = |row: &&EntityRow| {
         row.time.is_none() || used.iter().any(|&column| row.keys[column].is_none())
@@ -178,26 +257,28 @@ fn check(case: &JoinCase, layout: Layout) {
             oracle::matched(case, number),
             "view {number}"
         );
+        assert!(view.winners <= case.views[number].rows.len());
+        assert!(view.pruned.rows_read <= case.views[number].rows.len() as u64);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
+    /// Files, row groups and pages of every size, sorted or not, overlapping or not: what is left out is never needed.
     #[test]
-    fn the_join_agrees_with_the_oracle(case in grid::join_case(), layout in Layout::any()) {
-        check(&case, layout);
+    fn the_join_agrees_with_the_oracle(case in grid::join_case(), files in Files::any()) {
+        check(&case, files);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// A long history of few keys: slots are won again and again, and most of what was kept is thrown out.
+    /// A long history of few keys: slots are won again and again, and ties are many.
     #[test]
-    fn a_long_history_agrees_too(case in grid::long_case(), layout in Layout::any(), other in Layout::any()) {
-        check(&case, layout);
-        prop_assert_eq!(run(&case, layout), run(&case, other));
+    fn a_long_history_agrees_too(case in grid::long_case(), files in Files::any()) {
+        check(&case, files);
     }
 }
 
@@ -205,19 +286,18 @@ proptest! {
 /// time can get wrong without being seen.
 #[test]
 fn every_time_against_every_other() {
+    let layout = Layout {
+        partitions: 2,
+        batch_rows: 100,
+        seed: 1,
+    };
     for anchor in grid::ANCHORS {
         for ttl in grid::TTLS {
             let times = grid::instants(anchor, ttl);
             for ttl in [None, Ttl::from_micros(ttl)] {
                 for (knowledge, boundary) in grid::MODES {
-                    check(
-                        &grid::every_time_case(&times, ttl, knowledge, boundary),
-                        Layout {
-                            partitions: 2,
-                            batch_rows: 100,
-                            seed: 1,
-                        },
-                    );
+                    let case = grid::every_time_case(&times, ttl, knowledge, boundary);
+                    check(&case, Files::of(layout));
                 }
             }
         }
@@ -266,31 +346,91 @@ fn case(
     }
 }
 
-const ONE: Layout = Layout {
-    partitions: 1,
-    batch_rows: 100,
-    seed: 0,
+const ONE: Files = Files {
+    layout: Layout {
+        partitions: 1,
+        batch_rows: 100,
+        seed: 0,
+    },
+    sorted: true,
+    group_rows: 100,
+    page_rows: 100,
+    events_known: true,
 };
 
-fn values(case: &JoinCase) -> Vec<Option<i64>> {
-    let int = |value: &Option<Value>| match value {
-        Some(Value::Int64(int)) => Some(*int),
-        _ => None,
+/// Entity rows of one week of a long history, of few of its keys: the rest of the files, of their row groups and of
+/// their pages is not read.
+#[test]
+fn parts_of_a_table_that_cannot_count_are_not_read() {
+    let mut case = case(&[(Some(5), Some(1_000)), (Some(5), Some(1_009))], 10, &[]);
+    let us = Timestamp::from_micros;
+    // A hundred keys with a row every 10 µs, in files of 100 µs each.
+    let rows = (0..1000).flat_map(|time| (0..100).map(move |key| (key, time * 10)));
+    case.views[0].rows = rows
+        .map(|(key, time)| FeatureRow {
+            keys: vec![KeyValue::Int64(key)],
+            time: RowTime {
+                event: us(time),
+                created: us(time),
+            },
+            values: vec![Some(Value::Int64(time * 100 + key))],
+        })
+        .collect();
+    let objects = Arc::new(InMemory::new());
+    let mut described = Vec::new();
+    let layout = Files {
+        group_rows: 500,
+        page_rows: 50,
+        ..ONE
     };
-    run(case, ONE).0.iter().map(|row| int(&row[0])).collect()
+    for file in 0..100i64 {
+        let rows = (0..case.views[0].rows.len()).filter(|row| *row as i64 / 1000 == file);
+        let mut rows: Vec<usize> = rows.collect();
+        let feature_rows = &case.views[0].rows;
+        rows.sort_by_key(|&row| (feature_rows[row].keys.clone(), feature_rows[row].time));
+        let bytes = layout.file(&grid::feature_batch(&case, 0, &rows));
+        let path = format!("part-{file}.parquet");
+        described.push(FeatureFile {
+            path: path.clone(),
+            bytes: bytes.len() as u64,
+            rows: Some(1000),
+            events: Some((us(file * 100), us(file * 100 + 90))),
+        });
+        runtime()
+            .block_on(objects.put(&path.into(), bytes.into()))
+            .unwrap();
+    }
+    let table = FeatureTable::new("memory:///", objects, described);
+    let plan = PitJoinExec::try_new(
+        Arc::new(spec(&case)),
+        entity_plan(&case, 10),
+        [table].into(),
+    );
+    let plan = plan.unwrap();
+    let found = batches(&plan, context(10, unbounded())).unwrap();
+    let values = found[0].column(3).as_primitive::<Int64Type>();
+    assert_eq!(values.values(), &[100_005, 100_005]);
+    let counts = plan.counts().views[0].pruned;
+    assert_eq!((counts.files, counts.files_opened), (100, 2));
+    assert_eq!((counts.row_groups, counts.row_groups_read), (4, 2));
+    assert_eq!((counts.rows, counts.rows_read), (100_000, 100));
 }
 
+/// In a pool that is too small for all entity rows they are joined in parts, and nobody can tell.
 #[test]
-fn a_null_in_the_row_that_counts_is_the_answer() {
-    let rows = [(1, 1, Some(7)), (2, 2, None)];
-    let mut case = case(&[(Some(1), Some(1)), (Some(1), Some(2))], 0, &rows);
-    assert_eq!(values(&case), [Some(7), None]);
-    case.views[0].features[0].default = Some(Value::Int64(-1));
-    case.entity_rows.push(EntityRow {
-        keys: vec![None],
-        time: Some(Timestamp::from_micros(5)),
-    });
-    assert_eq!(values(&case), [Some(7), Some(-1), Some(-1)]);
+fn a_small_pool_means_several_chunks_and_the_same_result() {
+    let times: Vec<_> = (0..20_000)
+        .map(|i| (Some(1), Some(i * 7919 % 20_000)))
+        .collect();
+    let rows: Vec<_> = (0..3_000).map(|i| (i * 5, i * 5, Some(i))).collect();
+    let case = case(&times, 3_600_000_000, &rows);
+    let (whole, counts) = run(&case, ONE, unbounded());
+    assert_eq!(counts.chunks, 1);
+    let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(1_500_000));
+    let (parts, counts) = run(&case, ONE, Arc::clone(&pool));
+    assert!(counts.chunks > 1, "{counts:?}");
+    assert_eq!((counts.rows, pool.reserved()), (20_000, 0));
+    assert!(parts == whole);
 }
 
 #[test]
@@ -302,11 +442,15 @@ fn entity_rows_without_key_or_time_are_kept_and_counted() {
         (Some(2), Some(5)),
     ];
     let case = case(&entity_rows, 0, &[(1, 1, Some(7))]);
-    assert_eq!(values(&case), [None, None, Some(7), None]);
-    let (_, counts) = run(&case, ONE);
+    let (found, counts) = run(&case, ONE, unbounded());
+    let want = [None, None, Some(7), None].map(|value| vec![value.map(Value::Int64)]);
+    assert_eq!(found, want);
     assert_eq!((counts.rows, counts.rows_without_key), (4, 2));
     assert_eq!(
-        (counts.views[0].feature_rows, counts.views[0].matched_rows),
+        (
+            counts.views[0].pruned.rows_read,
+            counts.views[0].matched_rows
+        ),
         (1, 1)
     );
 }
@@ -326,19 +470,19 @@ fn without_entity_rows_the_result_is_empty_and_has_all_columns() {
 #[test]
 fn where_nobody_asks_nothing_is_read() {
     let case = case(&[(None, Some(5)), (Some(1), None)], 0, &[(1, 1, Some(7))]);
-    let (found, counts) = run(&case, ONE);
+    let (found, counts) = run(&case, ONE, unbounded());
     assert_eq!(found, [[None], [None]]);
     assert_eq!(
-        (counts.rows_without_key, counts.views[0].feature_rows),
+        (counts.rows_without_key, counts.views[0].pruned.files_opened),
         (2, 0)
     );
 }
 
 #[test]
-fn a_view_without_partitions_has_no_rows() {
+fn a_table_without_files_has_no_rows() {
     let case = case(&[(Some(1), Some(5))], 0, &[]);
-    let none = memory(&[], grid::feature_schema(&case, 0));
-    let plan = PitJoinExec::try_new(Arc::new(spec(&case)), entity_plan(&case, 10), vec![none]);
+    let none = [FeatureTable::empty("memory:///")].into();
+    let plan = PitJoinExec::try_new(Arc::new(spec(&case)), entity_plan(&case, 10), none);
     let found = batches(&plan.unwrap(), context(10, unbounded())).unwrap();
     assert_eq!(found[0].column(3).null_count(), 1);
 }
@@ -349,11 +493,10 @@ fn explain_says_what_is_joined_with_what() {
     case.knowledge = Knowledge::Available;
     case.boundary = Boundary::Before;
     let plan = plan(&case, ONE);
-    insta::assert_snapshot!(displayable(plan.as_ref()).indent(false), @r#"
-    PitJoinExec: time=event_timestamp, views=[view0@1 on (k) ttl=1h knowledge=available boundary=before], outputs=[view0__f]
+    insta::assert_snapshot!(displayable(plan.as_ref()).indent(false), @r"
+    PitJoinExec: time=event_timestamp, views=[view0@1 on (k) ttl=1h knowledge=available boundary=before], outputs=[view0__f], files=[1]
       DataSourceExec: partitions=1, partition_sizes=[1]
-      DataSourceExec: partitions=1, partition_sizes=[1]
-    "#);
+    ");
 }
 
 /// The optimizer may put exchanges below the operator; the entity rows must stay in order all the same.
@@ -373,8 +516,10 @@ fn the_optimizer_keeps_the_order_of_the_entity_rows() {
     for rule in state.physical_optimizers() {
         optimized = rule.optimize(optimized, state.config_options()).unwrap();
     }
-    let stream = execute_stream(optimized, state.task_ctx()).unwrap();
-    let found = runtime().block_on(common::collect(stream)).unwrap();
+    let found = runtime().block_on(async {
+        let stream = execute_stream(optimized, state.task_ctx()).unwrap();
+        common::collect(stream).await.unwrap()
+    });
     let found = concat_batches(&found[0].schema(), &found).unwrap();
     assert_eq!(&found.columns()[..3], grid::entity_batch(&case).columns());
 }
@@ -384,55 +529,9 @@ fn several_partitions_of_entity_rows_have_no_order_and_are_refused() {
     let case = case(&[(Some(1), Some(5))], 0, &[]);
     let batch = grid::entity_batch(&case);
     let entity_rows = memory(&[vec![batch.clone()], vec![batch.clone()]], batch.schema());
-    let features = memory(&[vec![]], grid::feature_schema(&case, 0));
-    let plan = PitJoinExec::try_new(Arc::new(spec(&case)), entity_rows, vec![features]).unwrap();
+    let none = [FeatureTable::empty("memory:///")].into();
+    let plan = PitJoinExec::try_new(Arc::new(spec(&case)), entity_rows, none).unwrap();
     assert!(plan.execute(0, context(10, unbounded())).is_err());
-}
-
-#[test]
-fn what_does_not_fit_together_is_refused_when_it_is_planned() {
-    let case = case(&[(Some(1), Some(5))], 0, &[]);
-    let refused = |change: &dyn Fn(&mut JoinSpec)| {
-        let mut spec = spec(&case);
-        change(&mut spec);
-        let features = memory(&[vec![]], grid::feature_schema(&case, 0));
-        let plan = PitJoinExec::try_new(Arc::new(spec), entity_plan(&case, 10), vec![features]);
-        plan.unwrap_err().strip_backtrace()
-    };
-    insta::assert_snapshot!(refused(&|spec| spec.outputs[0].view = 1), @"Error during planning: the output column `view0__f` is of the view in place 1, counted from 0, but there are 1");
-    insta::assert_snapshot!(refused(&|spec| spec.outputs[0].feature = "g".parse().unwrap()), @"Error during planning: the output column `view0__f` is the feature `g`, which view0@1 does not have");
-    insta::assert_snapshot!(refused(&|spec| spec.outputs[0].default = Some(Value::Bool(true))), @"Error during planning: the default of the output column `view0__f` is of type bool, not int64");
-    insta::assert_snapshot!(refused(&|spec| spec.outputs[0].name = "row".into()), @"Error during planning: the result would have two columns `row`");
-    insta::assert_snapshot!(refused(&|spec| spec.time_column = "when".into()), @"Error during planning: the entity rows have no column `when`");
-    insta::assert_snapshot!(refused(&|spec| spec.views[0].features[0].1 = FeatureType::Scalar(ScalarType::Bool)), @"Error during planning: the column `f` of the rows of view0@1 has the type Int64, not Boolean");
-    insta::assert_snapshot!(refused(&|spec| spec.views[0].features.push(("g".parse().unwrap(), FeatureType::Scalar(ScalarType::Bool)))), @"Error during planning: the rows of view0@1 have no column `g`");
-}
-
-/// What another program has written into a view's table is an error, not a row that is left out.
-#[test]
-fn a_feature_row_without_a_time_is_an_error() {
-    let case = case(&[(Some(1), Some(5))], 0, &[]);
-    let fields = grid::feature_schema(&case, 0);
-    let fields = fields
-        .fields()
-        .iter()
-        .map(|f| f.as_ref().clone().with_nullable(true));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let columns: Vec<ArrayRef> = schema
-        .fields()
-        .iter()
-        .map(|f| new_null_array(f.data_type(), 1))
-        .collect();
-    let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
-    let features = memory(&[vec![batch]], schema);
-    let plan = PitJoinExec::try_new(
-        Arc::new(spec(&case)),
-        entity_plan(&case, 10),
-        vec![features],
-    )
-    .unwrap();
-    let err = batches(&plan, context(10, unbounded())).unwrap_err();
-    insta::assert_snapshot!(err.strip_backtrace(), @"Execution error: the rows of view0@1 have a null, or no timestamps, in the column `event_timestamp`; nothing but Vintner may write to its table");
 }
 
 /// Notes the most that was reserved.
@@ -488,12 +587,11 @@ fn memory_grows_with_the_entity_rows_and_not_with_the_history() {
             .collect();
         let pool = Arc::new(Peak::default());
         let case = case(&times, 0, &rows);
-        let layout = Layout {
-            partitions: 2,
-            batch_rows: 100,
-            seed: 3,
+        let one_group = Files {
+            group_rows: 100_000,
+            ..ONE
         };
-        let plan = plan(&case, layout);
+        let plan = plan(&case, one_group);
         batches(&plan, context(100, Arc::<Peak>::clone(&pool))).unwrap();
         assert_eq!(pool.reserved(), 0, "all is given back");
         pool.peak.load(Ordering::Relaxed)
@@ -507,16 +605,16 @@ fn memory_grows_with_the_entity_rows_and_not_with_the_history() {
 fn a_join_that_needs_more_memory_than_there_is_says_so() {
     let times: Vec<_> = (0..10_000).map(|i| (Some(1), Some(i))).collect();
     let case = case(&times, 0, &[(1, 1, Some(1))]);
-    let pool = Arc::new(GreedyMemoryPool::new(200_000));
-    let err = batches(&plan(&case, ONE), context(100, pool.clone())).unwrap_err();
+    let pool = Arc::new(GreedyMemoryPool::new(1_000));
+    let err = batches(&plan(&case, ONE), context(10_000, pool.clone())).unwrap_err();
     assert!(
-        matches!(err, DataFusionError::ResourcesExhausted(_)),
+        matches!(err.find_root(), DataFusionError::ResourcesExhausted(_)),
         "{err}"
     );
     assert_eq!(pool.reserved(), 0);
 }
 
-/// A source that never gives anything, and says when it is begun and, by closing the channel, when it is let go.
+/// Entity rows that never come, and that say when they are begun and, by closing the channel, when they are let go.
 #[derive(Debug)]
 struct Endless(SchemaRef, tokio::sync::mpsc::Sender<()>);
 
@@ -536,16 +634,12 @@ impl PartitionStream for Endless {
 #[test]
 fn dropping_the_result_stops_all_reading() {
     let case = case(&[(Some(1), Some(5))], 0, &[]);
-    let schema = grid::feature_schema(&case, 0);
+    let schema = grid::entity_batch(&case).schema();
     let (held, mut released) = tokio::sync::mpsc::channel(1);
     let source: Arc<dyn PartitionStream> = Arc::new(Endless(schema.clone(), held));
-    let features = StreamingTableExec::try_new(schema, vec![source], None, [], true, None).unwrap();
-    let plan = PitJoinExec::try_new(
-        Arc::new(spec(&case)),
-        entity_plan(&case, 10),
-        vec![Arc::new(features)],
-    )
-    .unwrap();
+    let rows = StreamingTableExec::try_new(schema, vec![source], None, [], true, None).unwrap();
+    let none = [FeatureTable::empty("memory:///")].into();
+    let plan = PitJoinExec::try_new(Arc::new(spec(&case)), Arc::new(rows), none).unwrap();
     runtime().block_on(async {
         let mut stream = plan.execute(0, context(10, unbounded())).unwrap();
         drop(plan);
@@ -566,36 +660,32 @@ fn dropping_the_result_stops_all_reading() {
     });
 }
 
+/// A file that is not there, or is none: an error that names it, and no null.
 #[test]
-fn an_error_of_a_source_is_the_results_error() {
-    let case = case(&[(Some(1), Some(5))], 0, &[]);
-    let schema = grid::feature_schema(&case, 0);
-    let failing = Failing::plan(schema);
-    let plan =
-        PitJoinExec::try_new(Arc::new(spec(&case)), entity_plan(&case, 10), vec![failing]).unwrap();
-    let err = batches(&plan, context(10, unbounded())).unwrap_err();
-    assert_eq!(err.strip_backtrace(), "Execution error: the disk is gone");
-}
-
-/// A source that fails.
-#[derive(Debug)]
-struct Failing(SchemaRef);
-
-impl Failing {
-    fn plan(schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
-        let source: Arc<dyn PartitionStream> = Arc::new(Self(schema.clone()));
-        Arc::new(StreamingTableExec::try_new(schema, vec![source], None, [], false, None).unwrap())
-    }
-}
-
-impl PartitionStream for Failing {
-    fn schema(&self) -> &SchemaRef {
-        &self.0
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let failed = Err(DataFusionError::Execution("the disk is gone".into()));
-        let failed = futures::stream::once(std::future::ready(failed));
-        Box::pin(RecordBatchStreamAdapter::new(self.0.clone(), failed))
+fn an_error_of_a_file_is_the_results_error() {
+    let case = case(&[(Some(1), Some(5))], 0, &[(1, 1, Some(7))]);
+    let objects = Arc::new(InMemory::new());
+    runtime()
+        .block_on(objects.put(
+            &"broken.parquet".into(),
+            b"PAR1 and no more PAR1".to_vec().into(),
+        ))
+        .unwrap();
+    for path in ["missing.parquet", "broken.parquet"] {
+        let file = FeatureFile {
+            path: path.to_owned(),
+            bytes: 21,
+            rows: None,
+            events: None,
+        };
+        let objects = Arc::<InMemory>::clone(&objects);
+        let table = [FeatureTable::new("memory:///", objects, vec![file])].into();
+        let plan = PitJoinExec::try_new(Arc::new(spec(&case)), entity_plan(&case, 10), table);
+        let err = batches(&plan.unwrap(), context(10, unbounded())).unwrap_err();
+        let said = err.strip_backtrace();
+        assert!(
+            said.contains(&format!("could not read the data file memory:///{path}")),
+            "{said}"
+        );
     }
 }

@@ -16,10 +16,9 @@ use datafusion::error::DataFusionError;
 use vintner_core::{KeyColumns, KeySchema, RowTime, Timestamp};
 use vintner_registry::model::ViewRevision;
 
-use crate::{
-    delta::ViewLayout,
-    join::ties::{RowComparator, TieBreak},
-};
+use vintner_join::{RowComparator, TieBreak};
+
+use crate::delta::ViewLayout;
 
 /// Chunks are put together once this many rows in them have lost, and more have lost than not.
 const LOST_ROWS: usize = 64 * 1024;

@@ -1,5 +1,7 @@
 //! `get-historical`: entity rows in, training rows out.
 
+use std::sync::Arc;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
 use vintner_core::ProjectName;
@@ -19,6 +21,9 @@ use crate::{
     api::{EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
     error::{Fault, OpsError},
 };
+
+/// How many tables' logs are read at a time.
+const LOGS_READ_AT_ONCE: usize = 16;
 
 /// Begins the join. The answer's batches are made as they are taken; dropping them stops all reading.
 pub(super) async fn get_historical(
@@ -45,11 +50,13 @@ pub(super) async fn get_historical(
         time_column: request.timestamp_column.clone(),
     };
     let plan = plan_dataset(&selection, &options, &entity_rows.schema).map_err(historical_error)?;
-    let mut tables = Vec::with_capacity(plan.views.len());
-    for view in &plan.views {
-        let table = offline.scan(name, view, None).await;
-        tables.push(table.map_err(|error| OpsError::from_error(Fault::Store, error))?);
-    }
+    let views = plan.views.iter().map(Arc::clone).collect::<Vec<_>>();
+    let tables = futures::stream::iter(views)
+        .map(|view| async move { offline.feature_table(name, &view, None).await })
+        .buffered(LOGS_READ_AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await
+        .map_err(|error| OpsError::from_error(Fault::Store, error))?;
     let batches = entity_rows
         .batches
         .map_err(|error| DataFusionError::External(Box::new(error)));
@@ -58,8 +65,7 @@ pub(super) async fn get_historical(
     let session = session(&EngineConfig::default())
         .map_err(|error| OpsError::from_error(Fault::Internal, error))?;
     let run = plan
-        .execute(&session.state(), rows, &tables)
-        .await
+        .execute(session.task_ctx(), rows, tables)
         .map_err(historical_error)?;
 
     let (tell, report) = oneshot::channel();

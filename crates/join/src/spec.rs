@@ -7,11 +7,6 @@ use vintner_core::{
     Boundary, FeatureName, FeatureType, KeySchema, Knowledge, Value, ViewId, VisibilityRule,
 };
 
-/// The column of a view's table that says when a row was true.
-pub const EVENT_TIMESTAMP: &str = "event_timestamp";
-/// The column of a view's table that says when a row became known.
-pub const CREATED_TIMESTAMP: &str = "created_timestamp";
-
 /// A point-in-time join of entity rows with feature views.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinSpec {
@@ -113,11 +108,22 @@ impl JoinSpec {
         )))
     }
 
+    /// The places of the features of a view that are asked for, ascending, each once.
+    pub fn asked(&self, view: usize) -> Vec<usize> {
+        let outputs = self.outputs.iter().filter(|output| output.view == view);
+        let mut places: Vec<usize> = outputs
+            .filter_map(|output| Some(self.feature(output).ok()?.0))
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
     /// The place of an output column's feature in its view, and its type.
     ///
     /// # Errors
     /// [`SpecError`] when there is no such view or feature, or the default is of another type.
-    pub(super) fn feature(&self, output: &OutputColumn) -> Result<(usize, FeatureType), SpecError> {
+    pub(crate) fn feature(&self, output: &OutputColumn) -> Result<(usize, FeatureType), SpecError> {
         let column = || output.name.clone();
         let view = self.views.get(output.view).ok_or_else(|| SpecError::View {
             column: column(),

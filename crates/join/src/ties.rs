@@ -9,27 +9,40 @@ use std::cmp::Ordering;
 use arrow::{
     array::{ArrayRef, DynComparator, make_comparator},
     compute::SortOptions,
+    error::ArrowError,
 };
-use datafusion::error::Result;
 use vintner_core::{FeatureName, FeatureType};
 
 /// The order in which a view's features are compared.
 #[derive(Debug, Clone)]
-pub(crate) struct TieBreak(Vec<usize>);
+pub struct TieBreak(Vec<usize>);
 
 /// Compares rows of two sets of columns of one view.
-pub(crate) struct RowComparator(Vec<DynComparator>);
+pub struct RowComparator(Vec<DynComparator>);
+
+impl std::fmt::Debug for RowComparator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RowComparator")
+    }
+}
 
 impl TieBreak {
     /// For a view of these features.
-    pub(crate) fn new(features: &[(FeatureName, FeatureType)]) -> Self {
+    pub fn new(features: &[(FeatureName, FeatureType)]) -> Self {
         let mut places: Vec<usize> = (0..features.len()).collect();
         places.sort_by_key(|&place| &features[place].0);
         Self(places)
     }
 
     /// A comparison of rows of `left` with rows of `right`.
-    pub(crate) fn between(&self, left: &[ArrayRef], right: &[ArrayRef]) -> Result<RowComparator> {
+    ///
+    /// # Errors
+    /// [`ArrowError`] when the columns of both sides have different types.
+    pub fn between(
+        &self,
+        left: &[ArrayRef],
+        right: &[ArrayRef],
+    ) -> Result<RowComparator, ArrowError> {
         let nulls_first = SortOptions {
             descending: false,
             nulls_first: true,
@@ -43,7 +56,8 @@ impl TieBreak {
 }
 
 impl RowComparator {
-    pub(crate) fn compare(&self, left: usize, right: usize) -> Ordering {
+    /// How a row of the left side stands to one of the right.
+    pub fn compare(&self, left: usize, right: usize) -> Ordering {
         let mut columns = self.0.iter().map(|compare| compare(left, right));
         columns
             .find(|ordering| ordering.is_ne())

@@ -12,8 +12,9 @@ use arrow::{
     },
     util::display::array_value_to_string,
 };
-use datafusion::error::{DataFusionError, Result};
 use vintner_core::{JoinKey, KeyType, Timestamp};
+
+use crate::error::{JoinError, Result};
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -65,7 +66,7 @@ pub fn time_type_fits(found: &DataType) -> bool {
 }
 
 /// A column as its join key's type. `first_row` is the number of rows before this column's first, for errors.
-pub(super) fn key_column(
+pub(crate) fn key_column(
     column: &ArrayRef,
     join_key: &JoinKey,
     first_row: usize,
@@ -75,12 +76,10 @@ pub(super) fn key_column(
         return Ok(ArrayRef::clone(column));
     }
     if !key_type_fits(column.data_type(), join_key.key_type) {
-        return Err(DataFusionError::Plan(format!(
-            "the column `{}` of the entity rows has the type {}, which is no {}",
-            join_key.name,
-            column.data_type(),
-            join_key.key_type
-        )));
+        return Err(JoinError::KeyColumn {
+            join_key: join_key.clone(),
+            found: column.data_type().clone(),
+        });
     }
     let options = CastOptions {
         safe: true,
@@ -92,17 +91,17 @@ pub(super) fn key_column(
         .find(|&row| cast.is_null(row) && before.as_ref().is_none_or(|nulls| nulls.is_valid(row)));
     match lost {
         None => Ok(cast),
-        Some(row) => Err(DataFusionError::External(Box::new(EntityValueError {
+        Some(row) => Err(JoinError::Value(EntityValueError {
             row: first_row + row + 1,
             column: join_key.name.to_string(),
             value: array_value_to_string(column, row)?,
             wanted: format!("its join key's type {}", join_key.key_type),
-        }))),
+        })),
     }
 }
 
 /// A column as moments; none where it is null.
-pub(super) fn times(
+pub(crate) fn times(
     column: &ArrayRef,
     name: &str,
     first_row: usize,
@@ -138,9 +137,10 @@ pub(super) fn times(
             scaled(millis, 1_000)
         }
         found => {
-            return Err(DataFusionError::Plan(format!(
-                "the column `{name}` of the entity rows has the type {found}, which is no timestamp"
-            )));
+            return Err(JoinError::TimeColumn {
+                column: name.to_owned(),
+                found: found.clone(),
+            });
         }
     };
     let lost = (0..column.len()).find(|&row| micros[row].is_none() && column.is_valid(row));
@@ -152,7 +152,7 @@ pub(super) fn times(
         // Such a time is beyond the years that have a name, so it is shown as the number that it is.
         Some(row) => {
             let numbers = arrow::compute::cast(column, &DataType::Int64)?;
-            Err(DataFusionError::External(Box::new(EntityValueError {
+            Err(JoinError::Value(EntityValueError {
                 row: first_row + row + 1,
                 column: name.to_owned(),
                 value: format!(
@@ -161,7 +161,7 @@ pub(super) fn times(
                     column.data_type()
                 ),
                 wanted: "a timestamp in microseconds".to_owned(),
-            })))
+            }))
         }
     }
 }
@@ -283,13 +283,13 @@ mod tests {
     fn a_value_that_does_not_fit_is_named_with_its_row() {
         let keys: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(5_000_000_000)]));
         let err = key_column(&keys, &key(KeyType::Int32), 100).unwrap_err();
-        insta::assert_snapshot!(err.strip_backtrace(), @"External error: entity row 103 has `5000000000` in the column `k`, which does not fit its join key's type int32; correct or leave out that row");
+        insta::assert_snapshot!(err.to_string(), @"entity row 103 has `5000000000` in the column `k`, which does not fit its join key's type int32; correct or leave out that row");
         let dates: ArrayRef = Arc::new(Date32Array::from(vec![Some(0), Some(i32::MAX)]));
         let err = times(&dates, "when", 0).unwrap_err();
-        insta::assert_snapshot!(err.strip_backtrace(), @"External error: entity row 2 has `2147483647 as Date32` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
+        insta::assert_snapshot!(err.to_string(), @"entity row 2 has `2147483647 as Date32` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
         let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(vec![i64::MIN]));
         let err = times(&seconds, "when", 0).unwrap_err();
-        insta::assert_snapshot!(err.strip_backtrace(), @"External error: entity row 1 has `-9223372036854775808 as Timestamp(s)` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
+        insta::assert_snapshot!(err.to_string(), @"entity row 1 has `-9223372036854775808 as Timestamp(s)` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! The greatest feature row of every slot so far: its time and its address, never its values.
+//!
+//! Rows of equal times are not told apart here. The slot remembers that there are several, and the parts of the
+//! table that they are in are marked, to be looked at again ([`crate::tied_rows`]).
+
+use std::cmp::Ordering;
+
+use vintner_core::{RowTime, Timestamp, VisibilityRule};
+
+use crate::{
+    entity_index::{EntityIndex, Slot, number},
+    error::{JoinError, Result},
+    feature_rows::FeatureRows,
+    key_lookup::NO_GROUP,
+    winners::Winners,
+};
+
+/// Where a feature row is: a unit of the view's table (a row group, say) and a row in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// The unit's number.
+    pub unit: u32,
+    /// The row in it; the first one is 0.
+    pub row: u32,
+}
+
+/// The greatest row of a slot, in 24 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    time: RowTime,
+    /// [`VACANT`], or the address, with [`TIED`] when there is another row of the same time.
+    at: u64,
+}
+
+const VACANT: u64 = u64::MAX;
+const TIED: u64 = 1 << 63;
+/// Units are numbered in 31 bits, so that an address leaves one for [`TIED`], and none is [`VACANT`].
+const MOST_UNITS: u32 = (1 << 31) - 1;
+
+/// The greatest row of each slot among those that were offered.
+#[derive(Debug)]
+pub struct BestRows {
+    best: Vec<Best>,
+    /// The units that have rows of equal times; a few of them may have lost since.
+    tied_units: Vec<bool>,
+}
+
+impl BestRows {
+    /// None yet, for the slots of an index and a table of so many units.
+    ///
+    /// # Errors
+    /// [`JoinError::TooMany`] units.
+    pub fn new(index: &EntityIndex, units: usize) -> Result<Self> {
+        if u32::try_from(units).map_or(true, |units| units > MOST_UNITS) {
+            return Err(JoinError::TooMany {
+                what: "row groups",
+                most: MOST_UNITS.into(),
+            });
+        }
+        let vacant = Best {
+            time: RowTime {
+                event: Timestamp::MIN,
+                created: Timestamp::MIN,
+            },
+            at: VACANT,
+        };
+        Ok(Self {
+            best: vec![vacant; index.slot_count()],
+            tied_units: vec![false; units],
+        })
+    }
+
+    /// The bytes that are held for an index of so many slots.
+    pub fn memory_of(slots: usize) -> usize {
+        slots * size_of::<Best>()
+    }
+
+    /// Takes rows of one unit into account. `row_of` says which row of the unit each of them is.
+    ///
+    /// # Errors
+    /// [`JoinError::Arrow`] for key columns of another type than the index has.
+    pub fn offer(
+        &mut self,
+        index: &EntityIndex,
+        rule: VisibilityRule,
+        rows: &FeatureRows<'_>,
+        unit: u32,
+        row_of: impl Fn(usize) -> u32,
+    ) -> Result<()> {
+        let groups = index.groups(rows.keys)?;
+        for (i, (&group, time)) in groups.iter().zip(rows.times()).enumerate() {
+            if group == NO_GROUP {
+                continue;
+            }
+            let Some(lifetime) = rule.lifetime(time) else {
+                continue;
+            };
+            if let Some(slot) = index.slot_of(group, lifetime) {
+                let row = row_of(i);
+                self.take(slot, time, Address { unit, row }.packed());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the rows that `other` has into account.
+    pub fn merge(&mut self, other: &Self) {
+        for (tied, also) in self.tied_units.iter_mut().zip(&other.tied_units) {
+            *tied |= also;
+        }
+        for (slot, best) in (0..).zip(&other.best) {
+            if best.at != VACANT {
+                self.take(slot, best.time, best.at);
+            }
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, slot: Slot, time: RowTime, at: u64) {
+        let best = &mut self.best[slot as usize];
+        if best.at == VACANT {
+            *best = Best { time, at };
+            return;
+        }
+        match time.cmp(&best.time) {
+            Ordering::Less => {}
+            Ordering::Greater => *best = Best { time, at },
+            Ordering::Equal => {
+                let units = [best.at, at].map(|at| Address::unpacked(at).unit);
+                best.at |= TIED;
+                for unit in units {
+                    self.tied_units[unit as usize] = true;
+                }
+            }
+        }
+    }
+
+    /// Walks each key's slots forwards, carrying the greatest row so far, which is seen as long as it lives. The
+    /// crate's page says why one row is enough.
+    ///
+    /// # Errors
+    /// None that a view of as many rows as slots can have.
+    pub fn resolve(self, index: &EntityIndex, rule: VisibilityRule) -> Result<Winners> {
+        let mut winners = Winners::new(self.best.len());
+        for slots in index.walks() {
+            let mut carried: Option<(Best, usize)> = None;
+            let mut winner = None;
+            for (slot, time) in slots {
+                let best = self.best[slot];
+                if best.at != VACANT && carried.is_none_or(|(carried, _)| carried.time < best.time)
+                {
+                    carried = Some((best, slot));
+                    winner = None;
+                }
+                let Some((carried, origin)) = carried else {
+                    continue;
+                };
+                if rule.visible(carried.time, time) {
+                    let winner = match winner {
+                        Some(known) => known,
+                        None => {
+                            let tied = (carried.at & TIED != 0).then_some(carried.time);
+                            let at = Address::unpacked(carried.at);
+                            *winner.insert(winners.add(at, tied, number(origin)?)?)
+                        }
+                    };
+                    winners.see(slot, winner);
+                }
+            }
+        }
+        winners.tied_units = self.tied_units;
+        Ok(winners)
+    }
+}
+
+impl Address {
+    fn packed(self) -> u64 {
+        u64::from(self.unit) << 32 | u64::from(self.row)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "each half is 32 bits wide")]
+    fn unpacked(at: u64) -> Self {
+        Self {
+            unit: ((at & !TIED) >> 32) as u32,
+            row: at as u32,
+        }
+    }
+}

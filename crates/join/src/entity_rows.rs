@@ -1,0 +1,195 @@
+//! The entity rows: their batches as they came, and one index per set of join keys.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::Schema,
+};
+use vintner_core::KeySchema;
+
+use crate::{
+    entity_columns::{key_column, key_type_fits, time_type_fits, times},
+    entity_index::{EntityIndex, EntityIndexBuilder},
+    error::{JoinError, Result},
+    spec::JoinSpec,
+};
+
+/// Where the entity rows have their time and their keys, by distinct key schema.
+#[derive(Debug, Clone)]
+pub struct EntityColumns {
+    time_name: String,
+    time: usize,
+    key_sets: Vec<(KeySchema, Vec<usize>)>,
+    /// Which of the key sets is each view's.
+    of_view: Vec<usize>,
+}
+
+/// Entity rows and what they ask about.
+#[derive(Debug)]
+pub struct EntityRows {
+    /// As they came.
+    pub batches: Vec<RecordBatch>,
+    /// One for each view; those of views with the same join keys are the same.
+    pub indexes: Vec<Arc<EntityIndex>>,
+    /// How many rows there are.
+    pub rows: usize,
+    /// How many have no time, or a null in a join key of some view.
+    pub without_key: usize,
+}
+
+/// Entity rows that are being read.
+#[derive(Debug)]
+pub struct EntityRowsBuilder<'a> {
+    columns: &'a EntityColumns,
+    builders: Vec<EntityIndexBuilder>,
+    batches: Vec<RecordBatch>,
+    /// How many rows were read before these.
+    first_row: usize,
+    rows: usize,
+    bytes: usize,
+}
+
+impl EntityColumns {
+    /// Finds the columns by their names.
+    ///
+    /// # Errors
+    /// When one is missing, or its values cannot be taken for what it should be.
+    pub fn find(spec: &JoinSpec, schema: &Schema) -> Result<Self> {
+        let find = |name: &str| {
+            schema
+                .column_with_name(name)
+                .ok_or_else(|| JoinError::MissingColumn(name.to_owned()))
+        };
+        let mut key_sets: Vec<(KeySchema, Vec<usize>)> = Vec::new();
+        let mut of_view = Vec::with_capacity(spec.views.len());
+        for view in &spec.views {
+            let known = key_sets.iter().position(|(keys, _)| *keys == view.keys);
+            of_view.push(known.unwrap_or(key_sets.len()));
+            if known.is_none() {
+                let columns = view.keys.join_keys().iter().map(|key| {
+                    let (place, field) = find(key.name.as_str())?;
+                    match key_type_fits(field.data_type(), key.key_type) {
+                        true => Ok(place),
+                        false => Err(JoinError::KeyColumn {
+                            join_key: key.clone(),
+                            found: field.data_type().clone(),
+                        }),
+                    }
+                });
+                key_sets.push((view.keys.clone(), columns.collect::<Result<_>>()?));
+            }
+        }
+        let (time, field) = find(&spec.time_column)?;
+        if !time_type_fits(field.data_type()) {
+            return Err(JoinError::TimeColumn {
+                column: spec.time_column.clone(),
+                found: field.data_type().clone(),
+            });
+        }
+        Ok(Self {
+            time_name: spec.time_column.clone(),
+            time,
+            key_sets,
+            of_view,
+        })
+    }
+
+    /// Begins to read entity rows, of which `first_row` are already behind; errors count from there.
+    pub fn builder(&self, first_row: usize) -> EntityRowsBuilder<'_> {
+        EntityRowsBuilder {
+            columns: self,
+            builders: self
+                .key_sets
+                .iter()
+                .map(|(keys, _)| EntityIndexBuilder::new(keys))
+                .collect(),
+            batches: Vec::new(),
+            first_row,
+            rows: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl EntityRowsBuilder<'_> {
+    /// Adds the next rows.
+    ///
+    /// # Errors
+    /// [`crate::EntityValueError`] for a value that does not fit; when there are more rows than numbers.
+    pub fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        let EntityColumns {
+            time_name,
+            time,
+            key_sets,
+            ..
+        } = self.columns;
+        let first_row = self.first_row + self.rows;
+        let times = times(batch.column(*time), time_name, first_row)?;
+        for ((keys, columns), builder) in key_sets.iter().zip(&mut self.builders) {
+            let columns = keys
+                .join_keys()
+                .iter()
+                .zip(columns)
+                .map(|(join_key, &place)| key_column(batch.column(place), join_key, first_row));
+            let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
+            builder.push(&columns, &times)?;
+        }
+        self.rows += batch.num_rows();
+        self.bytes += batch_memory(&batch);
+        self.batches.push(batch);
+        Ok(())
+    }
+
+    /// How many rows there are so far.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The bytes that are held, with those that are needed to finish.
+    pub fn memory(&self) -> usize {
+        let indexes = self.builders.iter().map(EntityIndexBuilder::memory);
+        self.bytes + indexes.sum::<usize>()
+    }
+
+    /// All rows that were added.
+    ///
+    /// # Errors
+    /// As [`EntityRowsBuilder::push`].
+    pub fn finish(self) -> Result<EntityRows> {
+        let indexes = self.builders.into_iter().map(EntityIndexBuilder::finish);
+        let indexes = indexes.map(|index| index.map(Arc::new));
+        let indexes: Vec<Arc<EntityIndex>> = indexes.collect::<Result<_>>()?;
+        let is_without_key = |row: &usize| indexes.iter().any(|index| index.slot(*row).is_none());
+        let of_view = self.columns.of_view.iter();
+        Ok(EntityRows {
+            without_key: (0..self.rows).filter(is_without_key).count(),
+            indexes: of_view.map(|&set| Arc::clone(&indexes[set])).collect(),
+            batches: self.batches,
+            rows: self.rows,
+        })
+    }
+}
+
+impl EntityRows {
+    /// The bytes that are held.
+    pub fn memory(&self) -> usize {
+        let batches: usize = self.batches.iter().map(batch_memory).sum();
+        let mut indexes: Vec<_> = self.indexes.iter().collect();
+        indexes.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        batches + indexes.iter().map(|index| index.memory()).sum::<usize>()
+    }
+}
+
+/// The bytes of a batch. A batch that is a slice of a larger one counts its own part.
+fn batch_memory(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    let bytes = columns.map(|column| {
+        let whole = || column.get_array_memory_size();
+        column
+            .to_data()
+            .get_slice_memory_size()
+            .unwrap_or_else(|_| whole())
+    });
+    bytes.sum()
+}

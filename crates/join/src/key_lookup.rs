@@ -1,0 +1,222 @@
+//! The distinct keys of entity rows, numbered, and the search for the number of a feature row's key.
+//!
+//! A key of one integer or one text is looked up as it is; any other by its canonical encoding. Which of them it is
+//! changes the cost alone: two keys are equal in one form exactly when they are in the other.
+
+use std::hash::Hash;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray},
+    datatypes::{Int32Type, Int64Type},
+};
+use foldhash::fast::RandomState;
+use hashbrown::{Equivalent, HashMap};
+use vintner_core::{JoinKey, KeyColumns, KeyError, KeySchema, KeyType};
+
+use crate::{entity_index::number, error::Result, key_values::KeyValues};
+
+/// Stands for "no such key", since half of the memory of an `Option` would be its tag.
+pub(crate) const NO_GROUP: u32 = u32::MAX;
+
+/// The number of each distinct key.
+#[derive(Debug)]
+pub(crate) struct KeyLookup {
+    schema: KeySchema,
+    numbers: Numbers,
+    key_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Numbers {
+    Integers(HashMap<i64, u32, RandomState>),
+    /// Raw text or bytes of a single key, or encoded keys.
+    Bytes(HashMap<Box<[u8]>, u32, RandomState>),
+}
+
+impl KeyLookup {
+    pub(crate) fn new(schema: &KeySchema) -> Self {
+        let numbers = match schema.join_keys() {
+            [only] if matches!(only.key_type, KeyType::Int32 | KeyType::Int64) => {
+                Numbers::Integers(HashMap::default())
+            }
+            _ => Numbers::Bytes(HashMap::default()),
+        };
+        Self {
+            schema: schema.clone(),
+            numbers,
+            key_bytes: 0,
+        }
+    }
+
+    /// How many distinct keys there are.
+    pub(crate) fn len(&self) -> usize {
+        match &self.numbers {
+            Numbers::Integers(numbers) => numbers.len(),
+            Numbers::Bytes(numbers) => numbers.len(),
+        }
+    }
+
+    /// The numbers of the keys of a batch's rows, of which those that are new get the next ones; [`NO_GROUP`] for a
+    /// row with a null among its keys and for one that `skip` names.
+    pub(crate) fn number_all(
+        &mut self,
+        columns: &[ArrayRef],
+        skip: impl Fn(usize) -> bool,
+    ) -> Result<Vec<u32>> {
+        let schema = self.schema.clone();
+        let key_bytes = &mut self.key_bytes;
+        match &mut self.numbers {
+            Numbers::Integers(numbers) => integers(&schema, columns, |key, row| match key {
+                Some(key) if !skip(row) => numbered(numbers, &key, |key| *key),
+                _ => Ok(NO_GROUP),
+            }),
+            Numbers::Bytes(numbers) => bytes(&schema, columns, |key, row| match key {
+                Some(key) if !skip(row) => numbered(numbers, key, |key| {
+                    *key_bytes += key.len();
+                    key.into()
+                }),
+                _ => Ok(NO_GROUP),
+            }),
+        }
+    }
+
+    /// The numbers of the keys of a batch's rows; [`NO_GROUP`] for a key that has none, or a null.
+    pub(crate) fn find_all(&self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
+        // Rows that were sorted by key come in runs of one key.
+        match &self.numbers {
+            Numbers::Integers(numbers) => {
+                let mut last = (0, numbers.get(&0).copied().unwrap_or(NO_GROUP));
+                integers(&self.schema, columns, |key, _| {
+                    let Some(key) = key else { return Ok(NO_GROUP) };
+                    if key != last.0 {
+                        last = (key, numbers.get(&key).copied().unwrap_or(NO_GROUP));
+                    }
+                    Ok(last.1)
+                })
+            }
+            Numbers::Bytes(numbers) => bytes(&self.schema, columns, |key, _| {
+                Ok(key
+                    .and_then(|key| numbers.get(key))
+                    .copied()
+                    .unwrap_or(NO_GROUP))
+            }),
+        }
+    }
+
+    /// The distinct values of each join key, in the order of the key schema.
+    pub(crate) fn values(&self) -> Result<Vec<KeyValues>> {
+        let is_text = |key: &JoinKey| matches!(key.key_type, KeyType::String | KeyType::Bytes);
+        match (&self.numbers, self.schema.join_keys()) {
+            (Numbers::Integers(numbers), _) => {
+                Ok(vec![KeyValues::of_integers(numbers.keys().copied())])
+            }
+            (Numbers::Bytes(numbers), [only]) if is_text(only) => {
+                Ok(vec![KeyValues::of_bytes(numbers.keys())])
+            }
+            (Numbers::Bytes(numbers), _) => KeyValues::of_encoded(&self.schema, numbers.keys()),
+        }
+    }
+
+    /// The bytes that the keys hold.
+    pub(crate) fn memory(&self) -> usize {
+        // A hash table keeps an eighth free and a byte of its own per place.
+        let table = |capacity: usize, entry: usize| capacity * 8 / 7 * (entry + 1);
+        match &self.numbers {
+            Numbers::Integers(numbers) => table(numbers.capacity(), size_of::<(i64, u32)>()),
+            Numbers::Bytes(numbers) => {
+                self.key_bytes + table(numbers.capacity(), size_of::<(Box<[u8]>, u32)>())
+            }
+        }
+    }
+}
+
+/// The number of a key, which is the next one when the key is new.
+fn numbered<K, Q>(
+    numbers: &mut HashMap<K, u32, RandomState>,
+    key: &Q,
+    own: impl FnOnce(&Q) -> K,
+) -> Result<u32>
+where
+    K: Eq + Hash,
+    Q: Hash + Equivalent<K> + ?Sized,
+{
+    if let Some(known) = numbers.get(key) {
+        return Ok(*known);
+    }
+    let next = number(numbers.len())?;
+    numbers.insert(own(key), next);
+    Ok(next)
+}
+
+/// What `each` makes of every row's key, where it is one integer.
+fn integers(
+    schema: &KeySchema,
+    columns: &[ArrayRef],
+    mut each: impl FnMut(Option<i64>, usize) -> Result<u32>,
+) -> Result<Vec<u32>> {
+    let wrong = || KeyError::Count {
+        wanted: schema.len(),
+        found: columns.len(),
+    };
+    let [column] = columns else {
+        return Err(key_error(wrong()));
+    };
+    if let Some(keys) = column.as_primitive_opt::<Int64Type>() {
+        if keys.null_count() == 0 {
+            let rows = keys.values().iter().enumerate();
+            return rows.map(|(row, &key)| each(Some(key), row)).collect();
+        }
+        let rows = keys.iter().enumerate();
+        return rows.map(|(row, key)| each(key, row)).collect();
+    }
+    match column.as_primitive_opt::<Int32Type>() {
+        Some(keys) => keys
+            .iter()
+            .enumerate()
+            .map(|(row, key)| each(key.map(i64::from), row))
+            .collect(),
+        None => Err(key_error(KeyError::Column {
+            name: schema.join_keys()[0].name.clone(),
+            key_type: schema.join_keys()[0].key_type,
+            found: column.data_type().clone(),
+        })),
+    }
+}
+
+/// What `each` makes of every row's key: the text or bytes of a single key, else the canonical encoding.
+fn bytes(
+    schema: &KeySchema,
+    columns: &[ArrayRef],
+    mut each: impl FnMut(Option<&[u8]>, usize) -> Result<u32>,
+) -> Result<Vec<u32>> {
+    if let [column] = columns {
+        let rows = 0..column.len();
+        let valid = |row: &usize| column.is_valid(*row);
+        if let Some(texts) = column.as_string_opt::<i32>() {
+            let key = |row| texts.value(row).as_bytes();
+            return rows
+                .map(|row| each(Some(row).filter(valid).map(key), row))
+                .collect();
+        }
+        if let Some(texts) = column.as_binary_opt::<i32>() {
+            let key = |row| texts.value(row);
+            return rows
+                .map(|row| each(Some(row).filter(valid).map(key), row))
+                .collect();
+        }
+    }
+    let borrowed: Vec<&ArrayRef> = columns.iter().collect();
+    let keys = KeyColumns::new(schema, &borrowed).map_err(key_error)?;
+    let rows = columns.first().map_or(0, |column| column.len());
+    let mut key = Vec::new();
+    (0..rows)
+        .map(|row| {
+            let whole = keys.encode_row(row, &mut key);
+            each(whole.then_some(key.as_slice()), row)
+        })
+        .collect()
+}
+
+fn key_error(err: KeyError) -> crate::error::JoinError {
+    arrow::error::ArrowError::ExternalError(Box::new(err)).into()
+}

@@ -1,0 +1,143 @@
+//! Which feature row each slot sees, and where the values of those rows are to be read.
+
+use hashbrown::HashMap;
+use vintner_core::RowTime;
+
+use crate::{
+    best_rows::Address,
+    entity_index::{Slot, number},
+    error::Result,
+};
+
+/// Stands for "sees nothing", since half of the memory of an `Option` would be its tag.
+const NOTHING: u32 = u32::MAX;
+
+/// The rows that some slot sees, each once, numbered through.
+#[derive(Debug)]
+pub struct Winners {
+    /// The winner that each slot sees.
+    seen: Vec<u32>,
+    addresses: Vec<Address>,
+    /// The ties: each a winner that is one of several rows of equal times, by the slot at which all of these begin.
+    ties: HashMap<Slot, Tie>,
+    /// The winner of each tie.
+    tied: Vec<u32>,
+    /// The units with rows of equal times, by number.
+    pub(crate) tied_units: Vec<bool>,
+}
+
+/// Rows of one time that compete for a slot.
+#[derive(Clone, Copy, Debug)]
+struct Tie {
+    number: u32,
+    time: RowTime,
+}
+
+/// The winners that one unit has, by ascending row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitWinners {
+    /// The unit.
+    pub unit: u32,
+    /// The rows, ascending, each once.
+    pub rows: Vec<u32>,
+    /// The winner that each row is.
+    pub(crate) winners: Vec<u32>,
+}
+
+impl Winners {
+    pub(crate) fn new(slots: usize) -> Self {
+        Self {
+            seen: vec![NOTHING; slots],
+            addresses: Vec::new(),
+            ties: HashMap::new(),
+            tied: Vec::new(),
+            tied_units: Vec::new(),
+        }
+    }
+
+    /// Adds a winner: a row that has begun at the slot `origin`, and its time when others have the same.
+    pub(crate) fn add(&mut self, at: Address, tied: Option<RowTime>, origin: Slot) -> Result<u32> {
+        let winner = number(self.addresses.len())?;
+        self.addresses.push(at);
+        if let Some(time) = tied {
+            let number = number(self.tied.len())?;
+            self.ties.insert(origin, Tie { number, time });
+            self.tied.push(winner);
+        }
+        Ok(winner)
+    }
+
+    pub(crate) fn see(&mut self, slot: usize, winner: u32) {
+        self.seen[slot] = winner;
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// The winner that a slot sees.
+    #[inline]
+    pub(crate) fn of(&self, slot: Slot) -> Option<u32> {
+        Some(self.seen[slot as usize]).filter(|winner| *winner != NOTHING)
+    }
+
+    /// The winner of each tie, by the tie's number, as long as values have not decided which row it is.
+    pub fn tied(&self) -> &[u32] {
+        &self.tied
+    }
+
+    /// The units in which rows of equal times may compete; empty when nothing does.
+    pub fn tied_units(&self) -> Vec<u32> {
+        let units = (0..).zip(&self.tied_units);
+        match self.tied.is_empty() {
+            true => Vec::new(),
+            false => units.filter(|(_, tied)| **tied).map(|u| u.0).collect(),
+        }
+    }
+
+    /// The tie in which a row of a time that begins at a slot competes.
+    pub(crate) fn tie(&self, slot: Slot, time: RowTime) -> Option<u32> {
+        let tie = self.ties.get(&slot)?;
+        (tie.time == time).then_some(tie.number)
+    }
+
+    /// The winners of every unit that has some and that no ties are about, by ascending unit.
+    pub fn by_unit(&self) -> Vec<UnitWinners> {
+        let mut is_tied = vec![false; self.count()];
+        for &winner in &self.tied {
+            is_tied[winner as usize] = true;
+        }
+        let mut units: Vec<Vec<(u32, u32)>> = Vec::new();
+        for (winner, at) in (0u32..).zip(&self.addresses) {
+            if is_tied[winner as usize] {
+                continue;
+            }
+            let unit = at.unit as usize;
+            if units.len() <= unit {
+                units.resize_with(unit + 1, Vec::new);
+            }
+            units[unit].push((at.row, winner));
+        }
+        let found = (0u32..).zip(units).filter(|(_, rows)| !rows.is_empty());
+        found
+            .map(|(unit, mut rows)| {
+                rows.sort_unstable();
+                let (rows, winners) = rows.into_iter().unzip();
+                UnitWinners {
+                    unit,
+                    rows,
+                    winners,
+                }
+            })
+            .collect()
+    }
+
+    /// The bytes that are held.
+    pub fn memory(&self) -> usize {
+        self.seen.capacity() * size_of::<u32>()
+            + self.addresses.capacity() * size_of::<Address>()
+            + self.ties.capacity() * (size_of::<(Slot, Tie)>() + 1)
+            + self.tied.capacity() * size_of::<u32>()
+    }
+}

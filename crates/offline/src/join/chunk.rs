@@ -1,0 +1,189 @@
+//! Joins a chunk of entity rows: as many as the memory is for, with every view.
+
+use std::{sync::Arc, time::Instant};
+
+use arrow::{
+    array::RecordBatch,
+    datatypes::{DataType, SchemaRef},
+};
+use datafusion::{
+    error::{DataFusionError, Result},
+    execution::{
+        TaskContext,
+        memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation},
+    },
+};
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
+use vintner_join::{
+    BestRows, EntityColumns, EntityRows, EntityRowsBuilder, JoinSpec, OutputFeature, ViewAnswer,
+    output_batch,
+};
+
+use super::{answer::Question, counts::ViewCounts};
+use crate::feature_table::FeatureTable;
+
+/// What of the pool a chunk is reckoned to fill; the rest is for what cannot be reckoned, texts above all.
+const SHARE: f64 = 0.6;
+/// What a value is reckoned to take whose size is not known before it is read.
+const UNKNOWN_VALUE: usize = 48;
+/// Chunks are not made smaller than that: then the join says that it needs more memory.
+const LEAST_ROWS: usize = 1024;
+
+/// What all chunks of a join share.
+#[derive(Clone)]
+pub(super) struct Join {
+    pub(super) spec: Arc<JoinSpec>,
+    pub(super) tables: Arc<[FeatureTable]>,
+    pub(super) entity_columns: EntityColumns,
+    pub(super) features: Arc<[OutputFeature]>,
+    pub(super) schema: SchemaRef,
+    pub(super) context: Arc<TaskContext>,
+}
+
+/// A chunk that has been joined.
+pub(super) struct Joined {
+    schema: SchemaRef,
+    features: Arc<[OutputFeature]>,
+    entity_rows: EntityRows,
+    views: Vec<ViewAnswer>,
+    pub(super) counts: Vec<ViewCounts>,
+    _reservations: Vec<MemoryReservation>,
+}
+
+impl Join {
+    fn workers(&self) -> usize {
+        self.context.session_config().target_partitions().max(1)
+    }
+
+    /// Whether a chunk has as many rows as it should have.
+    pub(super) fn is_full(&self, chunk: &EntityRowsBuilder<'_>) -> bool {
+        let MemoryLimit::Finite(limit) = self.context.memory_pool().memory_limit() else {
+            return false;
+        };
+        let values = self.features.len() * size_of::<u64>();
+        let texts = self.schema.fields().iter().rev().take(self.features.len());
+        let texts = texts.filter(|field| is_of_unknown_size(field.data_type()));
+        let row = values
+            + texts.count() * UNKNOWN_VALUE
+            + BestRows::memory_of(self.workers().min(self.spec.views.len()) * self.workers())
+            + self.spec.views.len() * 5 * size_of::<u32>();
+        let reckoned = chunk.memory() + chunk.rows() * row;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a share of the memory is no exact figure"
+        )]
+        let full = reckoned as f64 > limit as f64 * SHARE;
+        full
+    }
+
+    pub(super) fn reservation(&self, of: &str) -> MemoryReservation {
+        MemoryConsumer::new(format!("PitJoinExec[{of}]")).register(self.context.memory_pool())
+    }
+
+    /// Joins entity rows. When the memory does not do, it says so, and the rows are given back.
+    pub(super) async fn join(&self, entity_rows: EntityRows) -> Result<Joined> {
+        let reservation = self.reservation("entity rows");
+        reservation.try_resize(entity_rows.memory())?;
+        // A view of few parts leaves workers to others; one of many has them all.
+        let workers = self.workers();
+        let free = Arc::new(Semaphore::new(workers));
+        let questions = (0..self.spec.views.len()).map(|view| Question {
+            spec: Arc::clone(&self.spec),
+            view,
+            table: self.tables[view].clone(),
+            index: Arc::clone(&entity_rows.indexes[view]),
+        });
+        let answers = questions.map(|question| {
+            let free = Arc::clone(&free);
+            let reservation = self.reservation(&self.spec.views[question.view].view.to_string());
+            async move {
+                let started = Instant::now();
+                let units = question.open().await?;
+                let open_time = started.elapsed();
+                let wanted = units.units.len().clamp(1, workers);
+                let permits = u32::try_from(wanted).unwrap_or(u32::MAX);
+                let _working = free
+                    .acquire_many(permits)
+                    .await
+                    .map_err(|err| DataFusionError::External(Box::new(err)))?;
+                let (answer, mut counts) = question.answer(units, wanted, &reservation).await?;
+                counts.open_time = open_time;
+                Ok::<_, DataFusionError>((answer, counts, reservation))
+            }
+        });
+        let answers: Vec<_> = futures::stream::iter(answers.collect::<Vec<_>>())
+            .buffered(workers + 1)
+            .try_collect()
+            .await?;
+        let mut joined = Joined {
+            schema: SchemaRef::clone(&self.schema),
+            features: Arc::clone(&self.features),
+            entity_rows,
+            views: Vec::with_capacity(answers.len()),
+            counts: Vec::with_capacity(answers.len()),
+            _reservations: vec![reservation],
+        };
+        for (answer, counts, reservation) in answers {
+            joined.views.push(answer);
+            joined.counts.push(counts);
+            joined._reservations.push(reservation);
+        }
+        Ok(joined)
+    }
+}
+
+/// Whether entity rows that were too many for the memory can be joined in two parts.
+pub(super) fn can_be_halved(err: &DataFusionError, rows: usize) -> bool {
+    let root = err.find_root();
+    matches!(root, DataFusionError::ResourcesExhausted(_)) && rows >= 2 * LEAST_ROWS
+}
+
+/// Batches in two halves of as many rows.
+pub(super) fn halves(batches: Vec<RecordBatch>) -> [Vec<RecordBatch>; 2] {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let (mut first, mut second, mut missing) = (Vec::new(), Vec::new(), rows / 2);
+    for batch in batches {
+        let here = missing.min(batch.num_rows());
+        missing -= here;
+        if here > 0 {
+            first.push(batch.slice(0, here));
+        }
+        if here < batch.num_rows() {
+            second.push(batch.slice(here, batch.num_rows() - here));
+        }
+    }
+    [first, second]
+}
+
+impl Joined {
+    /// The parts that the result is put together in: entity rows of at most so many, and the number of the first.
+    pub(super) fn parts(&self, rows: usize) -> Vec<(RecordBatch, usize)> {
+        let mut parts = Vec::new();
+        let mut first_row = 0;
+        for batch in &self.entity_rows.batches {
+            for at in (0..batch.num_rows()).step_by(rows) {
+                let part = batch.slice(at, rows.min(batch.num_rows() - at));
+                parts.push((part, first_row + at));
+            }
+            first_row += batch.num_rows();
+        }
+        parts
+    }
+
+    /// A part of the result.
+    pub(super) fn batch(&self, entity_rows: &RecordBatch, first_row: usize) -> Result<RecordBatch> {
+        output_batch(
+            &self.schema,
+            &self.features,
+            &self.views,
+            entity_rows,
+            first_row,
+        )
+        .map_err(|err| DataFusionError::External(Box::new(err)))
+    }
+}
+
+fn is_of_unknown_size(found: &DataType) -> bool {
+    found.primitive_width().is_none() && *found != DataType::Boolean
+}
