@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, RecordBatch, UInt32Array, new_null_array},
+    array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array},
     compute::{cast, concat, take},
     datatypes::DataType,
 };
@@ -139,7 +139,7 @@ pub(crate) async fn values(
             parts.push(columns);
             tokio::task::consume_budget().await;
         }
-        return joined(columns, &parts);
+        return joined(columns, parts);
     }
     let mut read = UnitRows::with_selection(table, unit, columns, None)?;
     let (mut parts, mut wanted, mut first) = (Vec::new(), rows, 0);
@@ -157,11 +157,17 @@ pub(crate) async fn values(
         first = end;
         tokio::task::consume_budget().await;
     }
-    joined(columns, &parts)
+    joined(columns, parts)
 }
 
 /// The columns of all parts, one after the other.
-fn joined(columns: &[WantedColumn], parts: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
+fn joined(columns: &[WantedColumn], parts: Vec<Vec<ArrayRef>>) -> Result<Vec<ArrayRef>> {
+    if parts.len() == 1 {
+        // What is decoded has room for a whole batch, however few rows were wanted.
+        let mut only = parts.into_iter().flatten().collect::<Vec<_>>();
+        only.iter_mut().for_each(|column| column.shrink_to_fit());
+        return Ok(only);
+    }
     let join = |(place, wanted): (usize, &WantedColumn)| {
         let parts: Vec<_> = parts.iter().map(|part| part[place].as_ref()).collect();
         match parts.as_slice() {
