@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--vintner", type=pathlib.Path, required=True, help="the binary")
     parser.add_argument("--only", choices=CASES, action="append", help="this case; can be given again [default: all]")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the numbers of rows; below 1 only equality counts")
-    parser.add_argument("--runs", type=int, default=DEFAULT_RUNS, help="runs of each side, after one to warm up [default: %(default)s]")
+    parser.add_argument("--runs", type=int, default=DEFAULT_RUNS, help="runs of each side, after a warm-up [default: %(default)s]")
     parser.add_argument("--work", type=pathlib.Path, help="where the data goes [default: the system's temporary folder]")
     parser.add_argument("--keep", action="store_true", help="keep the data")
     parser.add_argument("--results", type=pathlib.Path, help="where outcomes are kept [default: with the data]")

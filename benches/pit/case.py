@@ -55,6 +55,8 @@ class Check:
     side: str
     rows: int
     differing: int
+    # The share of feature values that are not null: a comparison of nulls would prove nothing.
+    filled: float | None = None
     remark: str = ""
     must: bool = True
 
@@ -222,7 +224,7 @@ class Case:
         try:
             found = json.loads(self.tool("equal.py", str(side.out), str(reference), str(every))[1])
         except Failed as failure:
-            self.outcome.checks.append(Check(side.name, 0, 1, f"could not be compared: {failure}"))
+            self.outcome.checks.append(Check(side.name, 0, 1, remark=f"could not be compared: {failure}"))
             return
         differing, remarks = found["rows_differing"], []
         if every > 1:
@@ -234,7 +236,7 @@ class Case:
             remarks.append("not in the order of the entity rows")
         if differing and not must:
             remarks = ["answers ties by stored order"]
-        check = Check(side.name, found["rows"], differing, "; ".join(remarks), must)
+        check = Check(side.name, found["rows"], differing, found.get("filled"), "; ".join(remarks), must)
         self.say(f"{side.name}: {check.differing} of {check.rows:,} rows differ. {check.remark}")
         self.outcome.checks.append(check)
 
@@ -243,7 +245,8 @@ class Case:
         [view] = question.views
         asked = question.save(self.path("question-table.json"))
         found = json.loads(self.tool("equal.py", "--same-rows", str(repo.delta_table(view)), str(asked))[1])
-        self.outcome.checks.append(Check(name, found["rows"], int(not found["equal"]), "number of rows and sum of hashes"))
+        remark = "number of rows and sum of hashes, against the source"
+        self.outcome.checks.append(Check(name, found["rows"], int(not found["equal"]), remark=remark))
 
     def bytes_of(self, pattern: str, columns: list[str]) -> int:
         """How many bytes these columns have in memory, as Arrow."""

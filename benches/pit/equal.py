@@ -45,8 +45,10 @@ def compare(ours_path: str, theirs_path: str, every: str = "1") -> dict:
         differing |= column
         if column.any():
             columns.append(name)
-    filled = sum(len(column) - column.null_count for column in theirs.columns)
-    return found | {"rows_differing": int(differing.sum()), "columns_differing": columns, "cells_not_null": filled}
+    features = [theirs[name] for name in theirs.column_names if name not in (ROW, KEY, EVENT)]
+    cells = sum(len(column) for column in features)
+    filled = sum(len(column) - column.null_count for column in features) / max(cells, 1)
+    return found | {"rows_differing": int(differing.sum()), "columns_differing": columns, "filled": filled}
 
 
 def differences(ours, theirs):
@@ -76,7 +78,7 @@ def same_rows(delta: str, question_path: str) -> dict:
     columns = ", ".join([KEY, EVENT, CREATED, *view.features])
     files = ", ".join(f"'{uri.removeprefix('file://')}'" for uri in deltalake.DeltaTable(delta).file_uris())
     found = [
-        duckdb.sql(f"SELECT count(*), sum(hash({columns})) FROM read_parquet({source})").fetchall()
+        duckdb.sql(f"SELECT count(*), sum(hash({columns})) FROM read_parquet({source})").fetchall()[0]
         for source in (f"[{files}]", f"'{view.files}'")
     ]
     return {"rows": found[1][0], "equal": found[0] == found[1]}

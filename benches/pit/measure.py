@@ -27,6 +27,10 @@ class Usage:
     peak: int
 
 
+# How much of what a failed process said is passed on.
+SAID = 400
+
+
 class Failed(Exception):
     """A process that ended with an error. Its message is the last of what it said."""
 
@@ -78,8 +82,8 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tu
         err.seek(0)
         stdout, stderr = out.read().decode(errors="replace"), err.read().decode(errors="replace")
     if child.returncode != 0:
-        said = [line for line in (stderr or stdout).splitlines() if line.strip()]
-        raise Failed(f"exit code {child.returncode}: {' / '.join(said[-3:])[-400:] or 'it said nothing'}")
+        said = " ".join((stderr or stdout).split())
+        raise Failed(f"exit code {child.returncode}: {said[-SAID:] or 'it said nothing'}")
     # Kilobytes, but bytes on macOS.
     peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Usage(wall, used.ru_utime + used.ru_stime, peak), stdout

@@ -20,9 +20,9 @@ def connect():
     return connection
 
 
-def duckdb_join(question: Question, out: str, newest_created: bool, rows: str | None = None, only: str = "") -> None:
-    """ASOF joins, one per view. `newest_created`: of equal event times, the row that became known last. `rows` are the entity
-    rows [default: all], `only` a condition on feature rows."""
+def duckdb_join(connection, question: Question, rows: str, out: str, newest_created: bool, only: str = "") -> None:
+    """ASOF joins, one per view. `rows` are the entity rows. `newest_created`: of equal event times, the row that became known
+    last. `only` is a condition on feature rows."""
     selected = ["e.*"]
     joins = []
     for number, view in enumerate(question.views):
@@ -33,13 +33,12 @@ def duckdb_join(question: Question, out: str, newest_created: bool, rows: str | 
             features += f" QUALIFY row_number() OVER (PARTITION BY {KEY}, {EVENT} ORDER BY {CREATED} DESC) = 1"
         joins.append(f"ASOF LEFT JOIN ({features}) {alias} ON e.{KEY} = {alias}.{KEY} AND e.{EVENT} >= {alias}.{EVENT}")
         selected += [within_ttl(view, alias, feature) for feature in view.features]
-    rows = rows or f"read_parquet('{question.entity_rows}')"
-    write(f"SELECT {', '.join(selected)} FROM {rows} e {' '.join(joins)}", out)
+    write(connection, f"SELECT {', '.join(selected)} FROM {rows} e {' '.join(joins)}", out)
 
 
-def write(query: str, out: str) -> None:
+def write(connection, query: str, out: str) -> None:
     """Writes what DuckDB answers."""
-    connect().execute(f"COPY ({query}) TO '{out}' (FORMAT parquet, COMPRESSION snappy)")
+    connection.execute(f"COPY ({query}) TO '{out}' (FORMAT parquet, COMPRESSION snappy)")
 
 
 def within_ttl(view: View, alias: str, feature: str) -> str:
@@ -52,23 +51,26 @@ def within_ttl(view: View, alias: str, feature: str) -> str:
 
 def duckdb_asof(question: Question, out: str) -> None:
     """DuckDB; ties are answered by stored order."""
-    duckdb_join(question, out, newest_created=False)
+    duckdb_join(connect(), question, f"read_parquet('{question.entity_rows}')", out, newest_created=False)
 
 
 def duckdb_ties(question: Question, out: str) -> None:
     """DuckDB; ties are answered by created time."""
-    duckdb_join(question, out, newest_created=True)
+    duckdb_join(connect(), question, f"read_parquet('{question.entity_rows}')", out, newest_created=True)
 
 
 def reference(question: Question, out: str, every: str) -> None:
     """The answer that all sides are compared with, for each `every`-th entity row. Not timed.
 
-    It is what `duckdb_ties` answers. Feature rows of other keys are left out early, so that a few entity rows can be answered from a
-    large history with little memory.
+    It is what `duckdb_ties` answers. Feature rows of other keys are left out early, so that a few entity rows can be answered from
+    a large history with little memory. The entity rows are a table, so that DuckDB knows their number: of a filtered file it
+    expects a handful, and chooses a nested loop.
     """
-    rows = f"(SELECT * FROM read_parquet('{question.entity_rows}') WHERE {ROW} % {every} = 0)"
-    only = f"WHERE {KEY} IN (SELECT {KEY} FROM {rows})"
-    duckdb_join(question, out, newest_created=True, rows=rows, only=only)
+    connection = connect()
+    rows = f"SELECT * FROM read_parquet('{question.entity_rows}') WHERE {ROW} % {every} = 0"
+    connection.execute(f"CREATE TEMP TABLE asked AS {rows}")
+    only = f"WHERE {KEY} IN (SELECT {KEY} FROM asked)"
+    duckdb_join(connection, question, "asked", out, newest_created=True, only=only)
 
 
 def duckdb_scan(question: Question, out: str, result: str) -> None:
@@ -80,14 +82,14 @@ def duckdb_scan(question: Question, out: str, result: str) -> None:
     for view in question.views:
         sums = ", ".join([f"sum({KEY})", f"max({EVENT})", f"max({CREATED})", *(f"sum({name})" for name in view.features)])
         connection.execute(f"SELECT {sums} FROM read_parquet('{view.files}')").fetchall()
-    connection.execute(f"COPY (SELECT * FROM read_parquet('{result}')) TO '{out}' (FORMAT parquet, COMPRESSION snappy)")
+    write(connection, f"SELECT * FROM read_parquet('{result}')", out)
 
 
 def duckdb_copy(question: Question, out: str) -> None:
     """DuckDB reads a source and writes the same rows, as a materialization does."""
     [view] = question.views
     columns = ", ".join([KEY, EVENT, CREATED, *view.features])
-    write(f"SELECT {columns} FROM read_parquet('{view.files}')", out)
+    write(connect(), f"SELECT {columns} FROM read_parquet('{view.files}')", out)
 
 
 def polars_join(question: Question, out: str, order: list[str]) -> None:

@@ -28,17 +28,17 @@ def targets(outcomes: list[Outcome]) -> str:
     rows = []
     for outcome in outcomes:
         for line in outcome.lines:
-            rows.append([outcome.name, line.what, line.yardstick or "-", *verdict(line)])
+            rows.append([outcome.name, line.what, line.yardstick or "-", *verdict(line, outcome.scale)])
         if outcome.stopped:
             rows.append([outcome.name, "the whole case", "-", "-", "-", "**stopped**"])
     return table(["case", "what", "yardstick", "target", "measured", "verdict"], rows)
 
 
-def verdict(line: Line) -> list[str]:
-    """The last three cells of a line."""
+def verdict(line: Line, scale: float) -> list[str]:
+    """The last three cells of a line. The targets are for scale 1; nothing is judged at another."""
     target = "-" if line.target is None else f"at most {number(line.target, line.unit)}"
     result = f"**{line.verdict}**" if line.verdict == "MISSED" else line.verdict
-    return [target, number(line.measured, line.unit), result]
+    return [target, number(line.measured, line.unit), result if scale == 1 else "not judged"]
 
 
 def equality(outcomes: list[Outcome]) -> str:
@@ -47,6 +47,8 @@ def equality(outcomes: list[Outcome]) -> str:
     wrong = [f"{name}, {check.side}" for name, check in checks if not check.good]
     if wrong:
         return f"**Wrong results: {'; '.join(wrong)}.** A figure of a wrong result counts for nothing."
+    if not checks:
+        return "**No result was compared.**"
     return f"All {len(checks)} results that must be equal to the reference are."
 
 
@@ -60,8 +62,8 @@ def case_report(outcome: Outcome) -> str:
     if outcome.sides:
         parts.append(table(["side", "wall s", "spread s", "CPU s", "peak MB"], [side_row(*item) for item in outcome.sides.items()]))
     if outcome.checks:
-        rows = [[check.side, f"{check.rows:,}", f"{check.differing:,}", check_verdict(check)] for check in outcome.checks]
-        parts.append(table(["checked against DuckDB with tie-break", "rows", "differing", ""], rows))
+        head = ["result, against DuckDB with tie-break", "rows", "features not null", "rows differing", ""]
+        parts.append(table(head, [check_row(check) for check in outcome.checks]))
     parts += outcome.notes
     parts.append(f"Commit {outcome.commit}, {outcome.date}, median of {outcome.runs} runs at most.")
     return "\n\n".join(parts)
@@ -75,10 +77,11 @@ def side_row(name: str, side: dict) -> list[str]:
     return [name, f"{side['wall']:.2f}", f"{min(walls):.2f} to {max(walls):.2f}", f"{side['cpu']:.1f}", f"{side['peak'] / 1e6:,.0f}"]
 
 
-def check_verdict(check: Check) -> str:
-    """A word on a check."""
+def check_row(check: Check) -> list[str]:
+    """A check, and a word on it."""
     word = "equal" if check.differing == 0 else ("WRONG" if check.must else "an easier question")
-    return f"{word}; {check.remark}" if check.remark else word
+    filled = "-" if check.filled is None else f"{check.filled:.0%}"
+    return [check.side, f"{check.rows:,}", filled, f"{check.differing:,}", f"{word}; {check.remark}" if check.remark else word]
 
 
 def report(outcomes: list[Outcome], machine: str, cores: str, command: str) -> str:

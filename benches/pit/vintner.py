@@ -22,7 +22,7 @@ class Repo:
         objects = [f"kind: entity\nname: entity\njoin_keys: {{{KEY}: int64}}\n"]
         for path, name in sources.items():
             objects.append(
-                f"kind: source\nname: {name}\npath: {json.dumps(path)}\n"
+                f"kind: source\nname: {name}\npath: {json.dumps(path)}\nformat: parquet\n"
                 f"event_timestamp: {EVENT}\ncreated_timestamp: {CREATED}\n"
             )
         for view in views:
