@@ -12,6 +12,7 @@ Exit code 1: a side failed or a result was wrong. A missed target is reported, a
 """
 
 import argparse
+import os
 import pathlib
 import shutil
 import sys
@@ -65,7 +66,7 @@ def run_case(settings: Settings, name: str) -> Outcome:
 def main() -> int:
     """Runs the cases, and reports."""
     args = arguments()
-    cores = measure.keep_to_two_cores()
+    cores = f"{measure.keep_to_two_cores()}; load average before the run {os.getloadavg()[0]:.1f}"
     work = pathlib.Path(tempfile.mkdtemp(prefix="vintner-bench-pit-", dir=args.work)).resolve()
     publish = args.scale == 1
     results = args.results if publish and args.results else work / "results"
