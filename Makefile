@@ -4,6 +4,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # One dev profile serves the demo and the tests, so the dependencies are compiled once.
 VINTNER := $(TARGET_DIR)/debug/vintner
 TEST_VENV := $(TARGET_DIR)/venv
+BENCH_VENV := $(TARGET_DIR)/bench-venv
 
 .DEFAULT_GOAL := help
 
@@ -33,3 +34,14 @@ release: ## Build the optimized binary
 bench: release ## Time the main job with the optimized binary, and print a table
 	cargo build --locked --release --package vintner-server --example online_latency
 	@benches/run.py --vintner $(TARGET_DIR)/release/vintner --online-bench $(TARGET_DIR)/release/examples/online_latency
+
+.PHONY: bench-pit
+bench-pit: release $(BENCH_VENV)/requirements.txt ## Measure the join against DuckDB, Polars and Feast; ARGS="--scale 0.01" tries it out
+	@$(BENCH_VENV)/bin/python benches/bench_pit.py --vintner $(TARGET_DIR)/release/vintner \
+		--results $(TARGET_DIR)/bench-pit --report docs/benchmarks/point-in-time-join.md $(ARGS)
+
+# Made anew when what it should hold has changed.
+$(BENCH_VENV)/requirements.txt: benches/requirements.txt
+	python3 -m venv --clear $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@cp $< $@
