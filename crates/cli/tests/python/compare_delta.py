@@ -23,6 +23,8 @@ import argparse
 import datetime
 import json
 import math
+import os
+import sys
 
 import deltalake
 import pyarrow as pa
@@ -80,6 +82,13 @@ def contents(table: deltalake.DeltaTable, without: list[str]) -> tuple[dict[str,
     return types, sorted(json.dumps(row, ensure_ascii=False) for row in rows)
 
 
+def leave() -> None:
+    """Ends the process once everything is written, without the libraries' own ends: on a busy machine their threads, when they
+    are taken down, at times abort the process."""
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table")
@@ -95,3 +104,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

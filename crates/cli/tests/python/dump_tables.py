@@ -22,7 +22,7 @@ import sys
 import deltalake
 import pyarrow as pa
 
-from compare_delta import contents
+from compare_delta import contents, leave
 
 
 def dump(folder: pathlib.Path) -> dict:
@@ -47,3 +47,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()
