@@ -45,6 +45,17 @@ pub enum OnlineError {
         /// What the store's client says.
         source: StoreFailure,
     },
+    /// Rows that were written may be gone again. The same load can be made again.
+    #[error(
+        "the online store {store} was started again or emptied while {view} was loaded, so that rows may be \
+         missing; materialize again"
+    )]
+    LostRows {
+        /// The store, without secrets.
+        store: String,
+        /// The view version.
+        view: ViewId,
+    },
     /// The store has another format than this program reads.
     #[error(
         "the online store {store} has the format `{found}`, and this program reads `{known}`; \

@@ -50,7 +50,7 @@ pub use read::{
     EntityKeys, OnlineColumn, OnlineFeatures, ReadPlan, Status, get_features, view_keys,
 };
 pub use row::{PackedRow, RowEncodeError, RowEncoder, RowLayout};
-pub use store::{Expiry, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport};
+pub use store::{Expiry, Load, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport};
 
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ use vintner_core::{EntityKey, ProjectName, ViewId};
 
 use crate::{
     error::{OnlineError, StoreFailure},
-    store::{Expiry, Lookup, OnlineRow, OnlineStore, Remaining, StoreInfo, WriteReport},
+    store::{Expiry, Load, Lookup, OnlineRow, OnlineStore, Remaining, StoreInfo, WriteReport},
 };
 
 /// How long one connection attempt may take.
@@ -70,6 +70,16 @@ elseif ARGV[2] == 'forever' then
 else
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
+return 1
+";
+
+/// Notes how far a load has come, unless rows of it may be gone. A server names each of its lives; one that was
+/// started again may have lost the last writes that it acknowledged. One that was emptied has no note of the load's
+/// beginning. 1: noted. 0: not.
+const END_LOAD_SCRIPT: &str = r"
+if ARGV[1] ~= '' and not string.find(redis.call('INFO', 'server'), 'run_id:' .. ARGV[1], 1, true) then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
 return 1
 ";
 
@@ -335,33 +345,48 @@ impl OnlineStore for RedisStore {
         }
     }
 
-    async fn progress(
-        &self,
-        project: &ProjectName,
-        view: &ViewId,
-    ) -> Result<Option<Vec<u8>>, OnlineError> {
+    async fn begin_load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
+        let action = format!("begin to load {view}");
+        let key = progress_key(project, view);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("GET").arg(progress_key(project, view));
-        let (progress,) = self
-            .query(&pipeline, &format!("read the progress of {view}"))
-            .await?;
-        Ok(progress)
+        pipeline.cmd("INFO").arg("server").cmd("GET").arg(&key);
+        let (server, noted): (String, Option<Vec<u8>>) = self.query(&pipeline, &action).await?;
+        if noted.is_none() {
+            // Another load may have ended since the reading, hence NX.
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("SET").arg(&key).arg("").arg("NX").ignore();
+            self.query::<()>(&pipeline, &action).await?;
+        }
+        Ok(Load {
+            progress: noted.filter(|noted| !noted.is_empty()),
+            life: info_field(&server, "run_id").unwrap_or_default().to_owned(),
+        })
     }
 
-    async fn set_progress(
+    async fn end_load(
         &self,
         project: &ProjectName,
         view: &ViewId,
+        load: &Load,
         progress: &[u8],
     ) -> Result<(), OnlineError> {
         let mut pipeline = redis::pipe();
         pipeline
-            .cmd("SET")
+            .cmd("EVAL")
+            .arg(END_LOAD_SCRIPT)
+            .arg(1)
             .arg(progress_key(project, view))
-            .arg(progress)
-            .ignore();
-        self.query(&pipeline, &format!("note the progress of {view}"))
-            .await
+            .arg(&load.life)
+            .arg(progress);
+        let action = format!("note the progress of {view}");
+        let (noted,): (i64,) = self.query(&pipeline, &action).await?;
+        match noted {
+            1 => Ok(()),
+            _ => Err(OnlineError::LostRows {
+                store: self.url.to_string(),
+                view: view.clone(),
+            }),
+        }
     }
 
     async fn delete_view(&self, project: &ProjectName, view: &ViewId) -> Result<u64, OnlineError> {

@@ -35,18 +35,21 @@ pub trait OnlineStore: fmt::Debug + Send + Sync {
         lookups: &[Lookup<'_>],
     ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError>;
 
-    /// What [`OnlineStore::set_progress`] last noted for a view version; none after the store was emptied.
-    async fn progress(
-        &self,
-        project: &ProjectName,
-        view: &ViewId,
-    ) -> Result<Option<Vec<u8>>, OnlineError>;
+    /// Begins to load rows of a view version, and says how far an earlier load has come. Any number of loads may go
+    /// on at one time, and one need not be ended.
+    async fn begin_load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError>;
 
-    /// Notes how far the rows of a view version have been loaded. The store does not look into `progress`.
-    async fn set_progress(
+    /// Notes how far the rows of a view version have been loaded, all of which have been written since `load` began
+    /// or before the progress that it found. The store does not look into `progress`; an empty one is none.
+    ///
+    /// # Errors
+    /// [`OnlineError::LostRows`] when the store was started again or emptied, or the view deleted, since the load
+    /// began: rows of the load may be gone then, and nothing is noted, so that the next load finds them missing.
+    async fn end_load(
         &self,
         project: &ProjectName,
         view: &ViewId,
+        load: &Load,
         progress: &[u8],
     ) -> Result<(), OnlineError>;
 
@@ -65,6 +68,15 @@ pub struct OnlineRow {
     pub key: EntityKey,
     /// The row, which carries its row time.
     pub row: PackedRow,
+}
+
+/// A load of a view version that has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// What [`OnlineStore::end_load`] last noted; none before the first load and after the store was emptied.
+    pub progress: Option<Vec<u8>>,
+    /// What the store calls the time since it was started; empty when it has no name for it.
+    pub(crate) life: String,
 }
 
 /// The entities to read of one view version.

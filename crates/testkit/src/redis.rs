@@ -1,7 +1,7 @@
 //! A real Redis server for one test: on a free port of its own, with a folder of its own, gone when it is dropped.
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{BTreeMap, hash_map::RandomState},
     hash::BuildHasher,
     io::{BufRead, BufReader},
     net::TcpListener,
@@ -70,6 +70,31 @@ impl RedisServer {
     /// `127.0.0.1:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The URL of one of the server's databases; there are 16 unless it was started with `--databases`.
+    pub fn database_url(&self, database: u16) -> String {
+        format!("{}/{database}", self.url())
+    }
+
+    /// Every key of a database with its value, all of which must be texts.
+    ///
+    /// # Panics
+    /// When the server does not answer, or has a value of another type.
+    pub fn entries(&self, database: u16) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let client = redis::Client::open(self.database_url(database)).expect("a Redis URL");
+        let mut connection = client.get_connection().expect("the server answers");
+        let keys = redis::cmd("KEYS").arg("*").query(&mut connection);
+        let keys: Vec<Vec<u8>> = keys.expect("the server tells its keys");
+        if keys.is_empty() {
+            return BTreeMap::new();
+        }
+        let mut get = redis::pipe();
+        for key in &keys {
+            get.cmd("GET").arg(key);
+        }
+        let values: Vec<Vec<u8>> = get.query(&mut connection).expect("every value is a text");
+        keys.into_iter().zip(values).collect()
     }
 
     /// Kills the server with SIGKILL, as a crash would.
@@ -226,6 +251,23 @@ mod tests {
         assert!(!answers(&server));
         server.restart();
         assert!(answers(&server));
+    }
+
+    #[test]
+    fn entries_are_those_of_one_database() {
+        let server = RedisServer::start();
+        let client = redis::Client::open(server.database_url(3)).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        for key in [&[0_u8, 255][..], b"key"] {
+            redis::cmd("SET")
+                .arg(key)
+                .arg(&[1_u8, 254][..])
+                .exec(&mut connection)
+                .unwrap();
+        }
+        let want = [vec![0, 255], b"key".to_vec()].map(|key| (key, vec![1, 254]));
+        assert_eq!(server.entries(3), BTreeMap::from(want));
+        assert_eq!(server.entries(0), BTreeMap::new());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::Value as Json;
@@ -16,6 +16,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_vintner");
 /// A feature repo in a temporary folder.
 pub(crate) struct Repo {
     folder: TempDir,
+    now: Option<&'static str>,
 }
 
 /// How a command ended.
@@ -31,7 +32,7 @@ impl Repo {
     /// What `vintner init` writes.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let repo = Self { folder };
+        let repo = Self { folder, now: None };
         let ended = repo.command(&["init"]).arg(repo.root()).output().unwrap();
         assert!(ended.status.success(), "{ended:?}");
         repo
@@ -41,9 +42,18 @@ impl Repo {
     pub(crate) fn empty() -> Self {
         let repo = Self {
             folder: tempfile::tempdir().unwrap(),
+            now: None,
         };
         fs::create_dir(repo.root()).unwrap();
         repo
+    }
+
+    /// The same repo, with a clock that stands still: what its commands do depends on the moment no more.
+    pub(crate) fn at(self, now: &'static str) -> Self {
+        Self {
+            now: Some(now),
+            ..self
+        }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -81,6 +91,9 @@ impl Repo {
             "VINTNER_LOG",
         ] {
             command.env_remove(name);
+        }
+        if let Some(now) = self.now {
+            command.env("VINTNER_NOW", now);
         }
         command.env("VINTNER_AUTHOR", "tester").env("NO_COLOR", "1");
         command
@@ -165,7 +178,12 @@ impl Repo {
 
 impl Ended {
     pub(crate) fn of(command: &mut Command) -> Self {
-        let output = command.output().unwrap();
+        Self::from(command.output().unwrap())
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -9,6 +9,9 @@
 mod bad_input;
 mod foreign_readers;
 mod harness;
+mod interrupt;
 mod kill;
+mod kill_redis;
 mod main_job;
+mod stores;
 mod transports;

@@ -23,6 +23,8 @@ import argparse
 import datetime
 import json
 import math
+import os
+import sys
 
 import deltalake
 import pyarrow as pa
@@ -70,6 +72,23 @@ def cells(column: pa.Array) -> list:
     return column.to_pylist()
 
 
+def contents(table: deltalake.DeltaTable, without: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The columns by their types, and the rows as sorted lines of JSON."""
+    data = table.to_pyarrow_table().drop_columns(without)
+    nullable = {field.name: field.nullable for field in table.schema().fields}
+    types = {field.name: type_name(field.type) + ("?" if nullable[field.name] else "") for field in data.schema}
+    columns = [cells(column.combine_chunks()) for column in data.columns]
+    rows = (dict(zip(data.column_names, row, strict=True)) for row in zip(*columns, strict=True))
+    return types, sorted(json.dumps(row, ensure_ascii=False) for row in rows)
+
+
+def leave() -> None:
+    """Ends the process once everything is written, without the libraries' own ends: on a busy machine their threads, when they
+    are taken down, at times abort the process."""
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table")
@@ -77,16 +96,12 @@ def main() -> None:
     parser.add_argument("--without", action="append", default=[], metavar="COLUMN")
     args = parser.parse_args()
 
-    table = deltalake.DeltaTable(args.table, version=args.version)
-    data = table.to_pyarrow_table().drop_columns(args.without)
-    nullable = {field.name: field.nullable for field in table.schema().fields}
-    types = {field.name: type_name(field.type) + ("?" if nullable[field.name] else "") for field in data.schema}
+    types, rows = contents(deltalake.DeltaTable(args.table, version=args.version), args.without)
     print(json.dumps(types, ensure_ascii=False))
-    columns = [cells(column.combine_chunks()) for column in data.columns]
-    rows = (dict(zip(data.column_names, row, strict=True)) for row in zip(*columns, strict=True))
-    for line in sorted(json.dumps(row, ensure_ascii=False) for row in rows):
+    for line in rows:
         print(line)
 
 
 if __name__ == "__main__":
     main()
+    leave()

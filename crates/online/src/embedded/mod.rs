@@ -21,7 +21,7 @@ use vintner_core::{EntityKey, ProjectName, ViewId};
 use crate::{
     error::{OnlineError, StoreFailure},
     row::TIME_BYTES,
-    store::{Expiry, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport},
+    store::{Expiry, Load, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport},
 };
 use environment::{Databases, Environment};
 
@@ -164,31 +164,55 @@ impl OnlineStore for EmbeddedStore {
         Ok(found.into_iter().map(rows).collect())
     }
 
-    async fn progress(
-        &self,
-        project: &ProjectName,
-        view: &ViewId,
-    ) -> Result<Option<Vec<u8>>, OnlineError> {
+    async fn begin_load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
         let key = view_prefix(project, view);
-        self.environment.read("read progress", |txn, databases| {
+        let noted = self.environment.read("read progress", |txn, databases| {
             Ok(databases.progress.get(txn, &key)?.map(<[u8]>::to_vec))
+        })?;
+        if noted.is_none() {
+            let action = format!("begin to load {view}");
+            self.blocking(&action.clone(), move |environment| {
+                environment.write(&action, |txn, databases| {
+                    // Another load may have ended since the reading.
+                    databases.progress.get_or_put(txn, &key, b"").map(|_| ())
+                })
+            })
+            .await?;
+        }
+        Ok(Load {
+            progress: noted.filter(|noted| !noted.is_empty()),
+            // What was written stays, however often the environment is opened.
+            life: String::new(),
         })
     }
 
-    async fn set_progress(
+    async fn end_load(
         &self,
         project: &ProjectName,
         view: &ViewId,
+        _load: &Load,
         progress: &[u8],
     ) -> Result<(), OnlineError> {
         let action = format!("note the progress of {view}");
         let (key, progress) = (view_prefix(project, view), progress.to_vec());
-        self.blocking(&action.clone(), move |environment| {
-            environment.write(&action, |txn, databases| {
-                databases.progress.put(txn, &key, &progress)
+        let noted = self
+            .blocking(&action.clone(), move |environment| {
+                environment.write(&action, |txn, databases| {
+                    let begun = databases.progress.get(txn, &key)?.is_some();
+                    if begun {
+                        databases.progress.put(txn, &key, &progress)?;
+                    }
+                    Ok(begun)
+                })
             })
-        })
-        .await
+            .await?;
+        match noted {
+            true => Ok(()),
+            false => Err(OnlineError::LostRows {
+                store: self.environment.name(),
+                view: view.clone(),
+            }),
+        }
     }
 
     async fn delete_view(&self, project: &ProjectName, view: &ViewId) -> Result<u64, OnlineError> {

@@ -54,6 +54,14 @@ async fn read(store: &RedisStore, rows: &[OnlineRow]) -> Result<Vec<Option<Bytes
     Ok(read.remove(0))
 }
 
+/// Loads nothing, and notes that.
+async fn load(store: &RedisStore) -> Result<(), OnlineError> {
+    let begun = store.begin_load(&project(), &view()).await?;
+    store
+        .end_load(&project(), &view(), &begun, b"progress")
+        .await
+}
+
 /// A message without what differs between runs.
 fn message(server: &RedisServer, err: &OnlineError) -> String {
     chain(err).replace(&server.address(), "ADDRESS")
@@ -71,10 +79,7 @@ async fn keys_are_as_documented() {
     let store = store(&server);
     let rows = rows(1);
     write(&store, &rows).await.unwrap();
-    store
-        .set_progress(&project(), &view(), b"progress")
-        .await
-        .unwrap();
+    load(&store).await.unwrap();
     let mut keys: Vec<Vec<u8>> = server.connection().keys("*").unwrap();
     keys.sort();
     let row_key = [
@@ -246,7 +251,7 @@ async fn a_server_that_is_down_is_an_error_until_it_is_back() {
     insta::assert_snapshot!(message(&server, &err));
     for check in [
         store.check().await.err(),
-        store.progress(&project(), &view()).await.err(),
+        load(&store).await.err(),
         store.delete_view(&project(), &view()).await.err(),
     ] {
         assert!(
@@ -309,6 +314,49 @@ async fn a_server_that_is_killed_in_mid_write_is_an_error_and_writing_again_comp
             .iter()
             .all(Option::is_some)
     );
+}
+
+#[tokio::test]
+async fn a_load_that_the_server_may_have_lost_is_not_noted() {
+    let flush = |server: &mut RedisServer| {
+        redis::cmd("FLUSHALL")
+            .exec(&mut server.connection())
+            .unwrap();
+    };
+    let restart = |server: &mut RedisServer| {
+        server.kill();
+        server.restart();
+    };
+    // With `appendfsync always` nothing is lost, but that is more than the server tells.
+    let kept = ["--appendonly", "yes", "--appendfsync", "always"];
+    let cases: [(&str, &[&str], &dyn Fn(&mut RedisServer)); 3] = [
+        ("emptied", &[], &flush),
+        ("came back empty", &[], &restart),
+        ("came back with what it had", &kept, &restart),
+    ];
+    for (name, options, accident) in cases {
+        let mut server = RedisServer::start_with(options);
+        let store = store(&server);
+        load(&store).await.unwrap();
+        let begun = store.begin_load(&project(), &view()).await.unwrap();
+        write(&store, &rows(1)).await.unwrap();
+        accident(&mut server);
+        let ended = store
+            .end_load(&project(), &view(), &begun, b"all")
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(ended, OnlineError::LostRows { .. }),
+            "{name}: {ended:?}"
+        );
+        let next = store.begin_load(&project(), &view()).await.unwrap();
+        assert_ne!(next.progress.as_deref(), Some(b"all".as_slice()), "{name}");
+        store
+            .end_load(&project(), &view(), &next, b"all")
+            .await
+            .unwrap_or_else(|err| panic!("{name}: {err}"));
+        insta::assert_snapshot!("a_load_that_may_be_lost", message(&server, &ended));
+    }
 }
 
 #[tokio::test]

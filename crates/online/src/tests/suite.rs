@@ -7,7 +7,7 @@ use futures::{FutureExt, future::BoxFuture};
 use vintner_core::{EntityKey, ProjectName, RowTime, Value, ViewId};
 
 use super::{feature, key, revision, row, time};
-use crate::{Lookup, OnlineRow, OnlineStore, WriteReport, row::RowHeader};
+use crate::{Lookup, OnlineError, OnlineRow, OnlineStore, WriteReport, row::RowHeader};
 
 /// Runs every check on a store. All of them run, and the ones that fail are named.
 pub(crate) async fn run(store: Arc<dyn OnlineStore>) {
@@ -44,6 +44,9 @@ const CHECKS: &[(&str, Check)] = checks![
     long_keys_and_large_rows_come_back,
     writers_at_the_same_time_end_with_the_greatest,
     progress_is_kept_per_view,
+    a_load_that_is_not_ended_leaves_the_progress_as_it_was,
+    loads_at_the_same_time_all_end,
+    a_load_whose_rows_were_deleted_is_not_noted,
     deleting_a_view_leaves_the_others,
     many_rows_are_deleted_in_one_call,
     a_store_that_is_there_says_what_it_is,
@@ -76,7 +79,7 @@ async fn read_one(
 async fn what_was_never_written_is_not_there(store: Arc<dyn OnlineStore>, project: ProjectName) {
     let view = view("nothing@1");
     assert_eq!(read_one(&*store, &project, &view, &key("x")).await, None);
-    assert_eq!(store.progress(&project, &view).await.unwrap(), None);
+    assert_eq!(progress(&*store, &project, &view).await, None);
     assert_eq!(store.delete_view(&project, &view).await.unwrap(), 0);
     let report = store.write(&project, &view, None, &[]).await.unwrap();
     assert_eq!(report, WriteReport::default());
@@ -407,21 +410,89 @@ async fn writers_at_the_same_time_end_with_the_greatest(
 
 async fn progress_is_kept_per_view(store: Arc<dyn OnlineStore>, project: ProjectName) {
     let (one, two) = (view("one@1"), view("one@2"));
-    for progress in [b"first".as_slice(), b"second", b"", &[0, 255, 10]] {
-        store.set_progress(&project, &one, progress).await.unwrap();
+    for noted in [b"first".as_slice(), b"second", &[0, 255, 10]] {
+        load(&*store, &project, &one, noted).await.unwrap();
         assert_eq!(
-            store.progress(&project, &one).await.unwrap().as_deref(),
-            Some(progress)
+            progress(&*store, &project, &one).await.as_deref(),
+            Some(noted)
         );
     }
-    assert_eq!(store.progress(&project, &two).await.unwrap(), None);
-    store.set_progress(&project, &two, b"two").await.unwrap();
+    assert_eq!(progress(&*store, &project, &two).await, None);
+    load(&*store, &project, &two, b"two").await.unwrap();
     store.delete_view(&project, &one).await.unwrap();
-    assert_eq!(store.progress(&project, &one).await.unwrap(), None);
+    assert_eq!(progress(&*store, &project, &one).await, None);
     assert_eq!(
-        store.progress(&project, &two).await.unwrap().as_deref(),
+        progress(&*store, &project, &two).await.as_deref(),
         Some(b"two".as_slice())
     );
+}
+
+async fn a_load_that_is_not_ended_leaves_the_progress_as_it_was(
+    store: Arc<dyn OnlineStore>,
+    project: ProjectName,
+) {
+    let view = view("view@1");
+    store.begin_load(&project, &view).await.unwrap();
+    assert_eq!(progress(&*store, &project, &view).await, None);
+    load(&*store, &project, &view, b"first").await.unwrap();
+    store.begin_load(&project, &view).await.unwrap();
+    assert_eq!(
+        progress(&*store, &project, &view).await.as_deref(),
+        Some(b"first".as_slice())
+    );
+}
+
+async fn loads_at_the_same_time_all_end(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("view@1");
+    let one = store.begin_load(&project, &view).await.unwrap();
+    let two = store.begin_load(&project, &view).await.unwrap();
+    for (load, noted) in [(&two, b"two".as_slice()), (&one, b"one")] {
+        store.end_load(&project, &view, load, noted).await.unwrap();
+        assert_eq!(
+            progress(&*store, &project, &view).await.as_deref(),
+            Some(noted)
+        );
+    }
+}
+
+async fn a_load_whose_rows_were_deleted_is_not_noted(
+    store: Arc<dyn OnlineStore>,
+    project: ProjectName,
+) {
+    let view = view("view@1");
+    for earlier in [None, Some(b"earlier".as_slice())] {
+        if let Some(earlier) = earlier {
+            load(&*store, &project, &view, earlier).await.unwrap();
+        }
+        let begun = store.begin_load(&project, &view).await.unwrap();
+        store.delete_view(&project, &view).await.unwrap();
+        let ended = store.end_load(&project, &view, &begun, b"all").await;
+        assert!(
+            matches!(ended, Err(OnlineError::LostRows { .. })),
+            "{ended:?}"
+        );
+        assert_eq!(progress(&*store, &project, &view).await, None);
+    }
+}
+
+/// Loads nothing, and notes that.
+async fn load(
+    store: &dyn OnlineStore,
+    project: &ProjectName,
+    view: &ViewId,
+    noted: &[u8],
+) -> Result<(), OnlineError> {
+    let begun = store.begin_load(project, view).await?;
+    store.end_load(project, view, &begun, noted).await
+}
+
+/// How far the last load that ended has come.
+async fn progress(
+    store: &dyn OnlineStore,
+    project: &ProjectName,
+    view: &ViewId,
+) -> Option<Vec<u8>> {
+    store.begin_load(project, view).await.unwrap().progress
 }
 
 async fn deleting_a_view_leaves_the_others(store: Arc<dyn OnlineStore>, project: ProjectName) {

@@ -37,12 +37,13 @@ pub(super) async fn load_online(
 ) -> Result<Loaded, OpsError> {
     let started = Instant::now();
     let project = context.project;
-    let known = online
-        .progress(project, &view.id)
+    let begun = online
+        .begin_load(project, &view.id)
         .await
         .map_err(online_error)?;
     // A cursor that cannot be read is none: the whole table is loaded, and older rows change nothing.
-    let since = known
+    let since = begun
+        .progress
         .as_deref()
         .and_then(|bytes| std::str::from_utf8(bytes).ok())
         .and_then(OnlineCursor::from_json);
@@ -68,7 +69,7 @@ pub(super) async fn load_online(
     if let Some(cursor) = load.cursor.filter(|cursor| since.as_ref() != Some(cursor)) {
         let cursor = cursor.to_json();
         online
-            .set_progress(project, &view.id, cursor.as_bytes())
+            .end_load(project, &view.id, &begun, cursor.as_bytes())
             .await
             .map_err(online_error)?;
     }
