@@ -414,14 +414,19 @@ impl<'a> Reader<'a> {
     ) -> Option<N> {
         text.parse()
             .map_err(|error: NameError| {
-                let diagnostic =
-                    Diagnostic::error(code::BAD_NAME, self.place(span), error.to_string())
-                        .label("not a name");
+                let (label, repaired) = match error {
+                    NameError::Reserved { .. } => ("reserved", Some(format!("my_{text}"))),
+                    _ => ("not a name", repaired(text)),
+                };
+                let help = match repaired.filter(|name| name.parse::<N>().is_ok()) {
+                    Some(name) => format!("`{name}` would do"),
+                    None => "write a name like `daily_weather`".to_owned(),
+                };
+                let place = self.place(span);
                 self.report(
-                    match repaired(text).filter(|name| name.parse::<N>().is_ok()) {
-                        Some(name) => diagnostic.help(format!("`{name}` would do")),
-                        None => diagnostic.help("write a name like `daily_weather`"),
-                    },
+                    Diagnostic::error(code::BAD_NAME, place, error.to_string())
+                        .label(label)
+                        .help(help),
                 );
             })
             .ok()

@@ -8,12 +8,9 @@ use object_store::{
     prefix::PrefixStore,
 };
 use url::Url;
-use vintner_core::{ProjectName, ViewId};
+use vintner_core::{ProjectName, ViewId, name::SYSTEM};
 
 use super::{error::DeltaError, local::LocalStore, table::Table};
-
-/// The folder of operational tables, beside those of the projects.
-const SYSTEM: &str = "system";
 
 /// The offline store: a folder, or a prefix in an object store, with one Delta table per view version.
 #[derive(Clone, Debug)]
@@ -85,7 +82,7 @@ impl OfflineStore {
         ))
     }
 
-    /// An operational table: `system/<name>/`.
+    /// An operational table: `system/<name>/`. No project's folder, since no project may have that name.
     pub(crate) fn system_table(&self, name: &str) -> Result<Table, DeltaError> {
         let log = self.log(&format!("{SYSTEM}/{name}/"))?;
         Ok(Table::new(
