@@ -9,8 +9,9 @@ use object_store::{
 };
 use url::Url;
 use vintner_core::{ProjectName, ViewId, name::SYSTEM};
+use vintner_registry::store::folder::Folder;
 
-use super::{error::DeltaError, local::LocalStore, table::Table};
+use super::{error::DeltaError, table::Table};
 
 /// The offline store: a folder, or a prefix in an object store, with one Delta table per view version.
 #[derive(Clone, Debug)]
@@ -44,7 +45,8 @@ impl OfflineStore {
             }
         };
         if local {
-            return Ok(Self::over(Arc::new(LocalStore::new()), url));
+            // The paths of tables are those of their URLs, which begin at the root of the file system.
+            return Ok(Self::over(Arc::new(Folder::new("/".into())), url));
         }
         let (scheme, _) = ObjectStoreScheme::parse(&url).map_err(|e| refuse(e.into()))?;
         let objects: Arc<dyn ObjectStore> = match scheme {
