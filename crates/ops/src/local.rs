@@ -563,12 +563,7 @@ fn changes_of(plan: &Plan) -> Changes {
 
 fn change_of(change: &change::Change) -> Change {
     Change {
-        kind: match change.object.kind {
-            change::ObjectKind::Entity => ObjectKind::Entity,
-            change::ObjectKind::Source => ObjectKind::Source,
-            change::ObjectKind::FeatureView => ObjectKind::FeatureView,
-            change::ObjectKind::FeatureService => ObjectKind::FeatureService,
-        },
+        kind: change.object.kind,
         name: change.object.name.clone(),
         action: match change.action {
             change::Action::Create => "create",

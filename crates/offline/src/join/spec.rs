@@ -7,10 +7,7 @@ use vintner_core::{
     Boundary, FeatureName, FeatureType, KeySchema, Knowledge, Value, ViewId, VisibilityRule,
 };
 
-/// The column of a view's table that says when a row was true.
-pub const EVENT_TIMESTAMP: &str = "event_timestamp";
-/// The column of a view's table that says when a row became known.
-pub const CREATED_TIMESTAMP: &str = "created_timestamp";
+pub use crate::delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP};
 
 /// A point-in-time join of entity rows with feature views.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -140,7 +140,7 @@ fn changes(base: u64) -> Changes {
             .into_iter()
             .map(|kind| Change {
                 kind,
-                name: format!("a_{kind}"),
+                name: format!("a_{}", kind.word()),
                 action: "new_version".to_owned(),
                 reasons: vec!["the type of `temp` changes".to_owned(), String::new()],
                 data: vec!["a new Delta table".to_owned()],
@@ -467,18 +467,21 @@ impl Operations for Fake {
     }
 
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {
-        self.called(format!("list {kind}")).await?;
+        self.called(format!("list {}", kind.word())).await?;
         let summary = |name: String| Summary {
             name,
             detail: "2 features".to_owned(),
             description: String::new(),
             owner: "ops".to_owned(),
         };
-        Ok(vec![summary(kind.to_string()), summary("other".to_owned())])
+        Ok(vec![
+            summary(kind.word().to_owned()),
+            summary("other".to_owned()),
+        ])
     }
 
     async fn show(&self, kind: ObjectKind, name: &str) -> Result<Detail, OpsError> {
-        self.called(format!("show {kind} {name}")).await?;
+        self.called(format!("show {} {name}", kind.word())).await?;
         let used_by: Vec<ViewName> = vec!["weather".parse().unwrap()];
         Ok(match kind {
             ObjectKind::Entity => Detail::Entity {
