@@ -267,7 +267,7 @@ fn entity(def: &EntityDef) -> Result<Entity, KeySchemaError> {
     Ok(Entity {
         name: def.name.clone(),
         join_keys: KeySchema::new(def.join_keys.clone())?,
-        about: about(&def.description, &def.owner, &def.tags),
+        about: about(&def.about),
     })
 }
 
@@ -285,7 +285,7 @@ fn source(def: &SourceDef) -> Source {
         created_timestamp: def.created_timestamp.clone(),
         is_static: def.is_static,
         columns: vec![],
-        about: about(&def.description, &def.owner, &def.tags),
+        about: about(&def.about),
     }
 }
 
@@ -309,7 +309,7 @@ fn view(entities: &[Entity], def: &FeatureViewDef) -> Result<ViewDefinition, Key
         contract: def.features.clone(),
         offline: def.offline,
         online: def.online,
-        about: about(&def.description, &def.owner, &def.tags),
+        about: about(&def.about),
     })
 }
 
@@ -326,18 +326,14 @@ fn service(def: &FeatureServiceDef) -> FeatureService {
     FeatureService {
         name: def.name.clone(),
         features: def.features.clone(),
-        about: about(&def.description, &def.owner, &def.tags),
+        about: about(&def.about),
     }
 }
 
-fn about(
-    description: &str,
-    owner: &str,
-    tags: &std::collections::BTreeMap<String, String>,
-) -> About {
+fn about(def: &vintner_repo::About) -> About {
     About {
-        description: description.to_owned(),
-        owner: owner.to_owned(),
-        tags: tags.clone(),
+        description: def.description.clone(),
+        owner: def.owner.clone(),
+        tags: def.tags.clone(),
     }
 }
