@@ -37,7 +37,7 @@ use url::Url;
 use vintner_core::{FeatureType, SourceName};
 use vintner_registry::model::{Source, SourceFormat};
 
-pub(crate) use self::normalise::widened;
+pub(crate) use self::{csv::is_padded, normalise::widened};
 pub use self::{
     delta::{DeltaChange, DeltaFile},
     error::{SourceError, TypeIn},
