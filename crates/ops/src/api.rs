@@ -9,8 +9,8 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use vintner_core::{
-    Boundary, FeatureType, Knowledge, ProjectName, RegistryVersion, Timestamp, Value, ViewId,
-    ViewName,
+    Boundary, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion, Timestamp, Value,
+    ViewId, ViewName,
 };
 pub use vintner_registry::ObjectKind;
 use vintner_registry::{
@@ -60,6 +60,9 @@ pub trait Operations: Send + Sync {
 
     /// One object with all that is known of it.
     async fn show(&self, kind: ObjectKind, name: &str) -> Result<Detail, OpsError>;
+
+    /// The join keys of features, with their types: what entity rows and lookups must give.
+    async fn join_keys(&self, features: &FeatureRequest) -> Result<KeySchema, OpsError>;
 
     /// The registry's versions, newest first.
     async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError>;

@@ -27,9 +27,12 @@ use vintner_ops::{
         Summary, TrainingRows, Version, ViewDetail, ViewRun,
     },
 };
-use vintner_registry::model::{
-    About, Entity, FeatureService, Layout, Refresh, Source, SourceColumn, SourceFormat, ViewInput,
-    ViewRevision,
+use vintner_registry::{
+    model::{
+        About, Entity, FeatureService, Layout, Refresh, Source, SourceColumn, SourceFormat,
+        ViewInput, ViewRevision,
+    },
+    selection::FeatureRequest,
 };
 use vintner_repo::RepoFile;
 
@@ -534,6 +537,11 @@ impl Operations for Fake {
                 }],
             },
         })
+    }
+
+    async fn join_keys(&self, features: &FeatureRequest) -> Result<KeySchema, OpsError> {
+        self.called(format!("join_keys {features:?}")).await?;
+        Ok(key_schema())
     }
 
     async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError> {
