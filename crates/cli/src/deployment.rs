@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use vintner_core::{Clock, FixedClock, SystemClock};
-use vintner_ops::{Local, Operations};
+use vintner_ops::{Local, Operations, error::chain};
 use vintner_repo::RepoFile;
 use vintner_server::Client;
 
@@ -52,21 +52,6 @@ pub(crate) async fn open(global: &Global) -> Result<Box<dyn Operations>, Failure
         Some(url) => Ok(Box::new(Client::connect(url).await?)),
         None => Ok(Box::new(open_local(global)?)),
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// Who applies, for the registry's history: the user's name.

@@ -7,12 +7,18 @@ use std::{borrow::Borrow, fmt, hash::Hash, marker::PhantomData, str::FromStr};
 /// The longest name, in bytes.
 pub const MAX_LENGTH: usize = 63;
 
+/// Where Vintner's own tables are in the offline store, beside the folders of projects; so no project has this name.
+pub const SYSTEM: &str = "system";
+
 /// What kind of thing a name names; decides which characters it may have.
 pub trait Kind: Copy + Ord + Hash + fmt::Debug + Send + Sync + 'static {
     /// The noun used in messages.
     const NOUN: &'static str;
     /// Whether `__` inside and `_` at either end are refused, so that `view__feature` splits in one way only.
     const STRICT: bool;
+    /// Names that Vintner keeps for itself, in lower case. Refused however they are written, since some file systems
+    /// take `System` for `system`.
+    const RESERVED: &'static [&'static str];
 }
 
 /// A checked name: ASCII letters, digits and `_`, not starting with a digit, 1 to [`MAX_LENGTH`] bytes.
@@ -62,6 +68,14 @@ pub enum NameError {
         /// The text.
         name: String,
     },
+    /// The text is a name that Vintner keeps for itself.
+    #[error("the {noun} name `{name}` is reserved: Vintner keeps its own tables under it")]
+    Reserved {
+        /// The kind of name that was asked for.
+        noun: &'static str,
+        /// The text.
+        name: String,
+    },
 }
 
 impl<K: Kind> Name<K> {
@@ -89,6 +103,12 @@ impl<K: Kind> FromStr for Name<K> {
         }
         if K::STRICT && (text.contains("__") || text.starts_with('_') || text.ends_with('_')) {
             return Err(NameError::Underscore { noun, name: name() });
+        }
+        if K::RESERVED
+            .iter()
+            .any(|word| word.eq_ignore_ascii_case(text))
+        {
+            return Err(NameError::Reserved { noun, name: name() });
         }
         Ok(Self {
             text: text.into(),
@@ -123,7 +143,7 @@ impl<K: Kind> Borrow<str> for Name<K> {
 }
 
 macro_rules! kinds {
-    ($($marker:ident, $alias:ident, $noun:literal, $strict:literal;)*) => {$(
+    ($($marker:ident, $alias:ident, $noun:literal, $strict:literal, $reserved:expr;)*) => {$(
         #[doc = concat!("Marks the name of a ", $noun, ".")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $marker {}
@@ -131,6 +151,7 @@ macro_rules! kinds {
         impl Kind for $marker {
             const NOUN: &'static str = $noun;
             const STRICT: bool = $strict;
+            const RESERVED: &'static [&'static str] = &$reserved;
         }
 
         #[doc = concat!("The name of a ", $noun, ".")]
@@ -139,13 +160,13 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Project, ProjectName, "project", true;
-    Entity, EntityName, "entity", true;
-    Source, SourceName, "source", true;
-    View, ViewName, "feature view", true;
-    Service, ServiceName, "feature service", true;
-    Feature, FeatureName, "feature", false;
-    Column, ColumnName, "column", false;
+    Project, ProjectName, "project", true, [SYSTEM];
+    Entity, EntityName, "entity", true, [];
+    Source, SourceName, "source", true, [];
+    View, ViewName, "feature view", true, [];
+    Service, ServiceName, "feature service", true, [];
+    Feature, FeatureName, "feature", false, [];
+    Column, ColumnName, "column", false, [];
 }
 
 #[cfg(test)]
@@ -172,6 +193,20 @@ mod tests {
                 feature,
                 "feature {text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn no_project_has_the_name_of_the_operational_tables() {
+        for (text, project) in [
+            ("system", false),
+            ("System", false),
+            ("SYSTEM", false),
+            ("systems", true),
+            ("my_system", true),
+        ] {
+            assert_eq!(text.parse::<ProjectName>().is_ok(), project, "{text:?}");
+            assert!(text.parse::<ViewName>().is_ok(), "{text:?}");
         }
     }
 

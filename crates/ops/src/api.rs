@@ -3,15 +3,16 @@
 //! [`Operations`] has two implementations: [`crate::Local`] opens the stores, and the client of `vintner-server`
 //! talks to a running service. Whoever holds one need not know which.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use vintner_core::{
-    Boundary, FeatureType, Knowledge, ProjectName, RegistryVersion, Timestamp, Value, ViewId,
-    ViewName,
+    Boundary, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion, Timestamp, Value,
+    ViewId, ViewName,
 };
+pub use vintner_registry::ObjectKind;
 use vintner_registry::{
     model::{Entity, FeatureService, Source, ViewRevision},
     selection::{FeatureRequest, NameStyle},
@@ -59,6 +60,9 @@ pub trait Operations: Send + Sync {
 
     /// One object with all that is known of it.
     async fn show(&self, kind: ObjectKind, name: &str) -> Result<Detail, OpsError>;
+
+    /// The join keys of features, with their types: what entity rows and lookups must give.
+    async fn join_keys(&self, features: &FeatureRequest) -> Result<KeySchema, OpsError>;
 
     /// The registry's versions, newest first.
     async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError>;
@@ -166,45 +170,6 @@ pub struct Change {
     pub reasons: Vec<String>,
     /// What happens to data, one sentence each.
     pub data: Vec<String>,
-}
-
-/// The kinds of objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ObjectKind {
-    /// Entities.
-    Entity,
-    /// Sources.
-    Source,
-    /// Feature views.
-    FeatureView,
-    /// Feature services.
-    FeatureService,
-}
-
-impl ObjectKind {
-    /// Every kind, in the order they are shown.
-    pub const ALL: [Self; 4] = [
-        Self::Entity,
-        Self::Source,
-        Self::FeatureView,
-        Self::FeatureService,
-    ];
-
-    /// The `kind` in YAML, and the word on the command line.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Entity => "entity",
-            Self::Source => "source",
-            Self::FeatureView => "feature_view",
-            Self::FeatureService => "feature_service",
-        }
-    }
-}
-
-impl fmt::Display for ObjectKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
-    }
 }
 
 /// Which views to bring up to date, and how.

@@ -51,20 +51,25 @@ impl OpsError {
         }
     }
 
-    /// The message and every cause that adds something, joined by `: `.
+    /// The message and its causes in one line, see [`chain`].
     pub fn chain(&self) -> String {
-        let mut text = self.message.clone();
-        let mut next = self.source();
-        while let Some(error) = next {
-            let message = error.to_string();
-            if !text.contains(&message) {
-                text.push_str(": ");
-                text.push_str(&message);
-            }
-            next = error.source();
-        }
-        text
+        chain(self)
     }
+}
+
+/// An error's message and every cause that adds something, joined by `: `.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// Hands on an error whose own message is already told.

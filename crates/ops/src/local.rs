@@ -19,7 +19,7 @@ use materialize::{load_online, micros_since};
 use online::ReadPlans;
 use tokio::sync::OnceCell;
 pub(crate) use training::historical_error;
-use vintner_core::{Clock, ProjectName, RegistryVersion, ViewName};
+use vintner_core::{Clock, KeySchema, ProjectName, RegistryVersion, ViewName};
 use vintner_offline::{
     delta::OfflineStore,
     materialize as offline,
@@ -32,6 +32,7 @@ use vintner_registry::{
     change::{self, Diff, diff},
     model::{Project, Snapshot, ViewRevision},
     plan::{self, Plan},
+    selection::{FeatureRequest, NameStyle, select},
     store::{Counts, RegistryError, RegistryStore, WriteError},
 };
 use vintner_repo::{Deployment, RepoFile};
@@ -418,6 +419,15 @@ impl Operations for Local {
         catalog::show(project, kind, name, stored)
     }
 
+    async fn join_keys(&self, features: &FeatureRequest) -> Result<KeySchema, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let project = self.project(&snapshot)?;
+        // Full names, since how columns are named has no part in which keys there are.
+        select(project, features, NameStyle::Full)
+            .and_then(|selection| selection.join_keys())
+            .map_err(|error| OpsError::from_error(Fault::NotFound, error))
+    }
+
     async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError> {
         let versions = self.registry.history(limit).await.map_err(registry_error)?;
         let versions = versions.into_iter().map(|info| Version {
@@ -563,12 +573,7 @@ fn changes_of(plan: &Plan) -> Changes {
 
 fn change_of(change: &change::Change) -> Change {
     Change {
-        kind: match change.object.kind {
-            change::ObjectKind::Entity => ObjectKind::Entity,
-            change::ObjectKind::Source => ObjectKind::Source,
-            change::ObjectKind::FeatureView => ObjectKind::FeatureView,
-            change::ObjectKind::FeatureService => ObjectKind::FeatureService,
-        },
+        kind: change.object.kind,
         name: change.object.name.clone(),
         action: match change.action {
             change::Action::Create => "create",

@@ -53,6 +53,26 @@ pub enum ObjectKind {
     FeatureService,
 }
 
+impl ObjectKind {
+    /// Every kind, in the order they are shown.
+    pub const ALL: [Self; 4] = [
+        Self::Entity,
+        Self::Source,
+        Self::FeatureView,
+        Self::FeatureService,
+    ];
+
+    /// The `kind` in YAML and JSON, and the word on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Entity => "entity",
+            Self::Source => "source",
+            Self::FeatureView => "feature_view",
+            Self::FeatureService => "feature_service",
+        }
+    }
+}
+
 /// What happens to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -182,6 +202,7 @@ impl fmt::Display for ObjectRef {
     }
 }
 
+/// The kind as a noun in a sentence: `feature view`.
 impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

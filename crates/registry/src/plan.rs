@@ -10,16 +10,13 @@ use std::{
 };
 
 use vintner_core::{
-    ColumnName, EntityName, FeatureField, FeatureName, FeatureType, KeySchema, ProjectName,
-    RegistryVersion, ServiceName, SourceName, Timestamp, Ttl, ViewId, ViewName, ViewVersion,
+    EntityName, FeatureName, FeatureType, ProjectName, RegistryVersion, ServiceName, SourceName,
+    Timestamp, ViewName, ViewVersion,
 };
 
 use crate::{
     change::{Change, Diff, ObjectKind, ObjectRef, RevisionDiff, diff},
-    model::{
-        About, Entity, FeatureService, Layout, Project, Refresh, Snapshot, Source, SourceColumn,
-        View, ViewInput, ViewRevision,
-    },
+    model::{Entity, FeatureService, Layout, Project, Snapshot, Source, View, ViewRevision},
     selection::{FeatureRequest, NameStyle, SelectionProblem, Suggestion, select},
 };
 
@@ -36,46 +33,9 @@ pub struct DesiredProject {
     pub services: Vec<FeatureService>,
 }
 
-/// A feature view as declared: a [`ViewRevision`] but for what the registry decides, its version and its layouts.
+/// A feature view as declared: a [`ViewRevision`] whose version and layouts are yet to be decided, by the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DesiredView {
-    /// Its name.
-    pub name: ViewName,
-    /// Its entities, as declared.
-    pub entities: Vec<EntityName>,
-    /// The join keys of all its entities.
-    pub join_keys: KeySchema,
-    /// How long a value counts.
-    pub ttl: Option<Ttl>,
-    /// What its rows are made from.
-    pub input: ViewInput,
-    /// The sources that the input reads.
-    pub sources: Vec<SourceName>,
-    /// The output column that says when a row was true. None only when `refresh` is static.
-    pub event_timestamp: Option<ColumnName>,
-    /// The output column that says when a row became known; without it, the run's own time is recorded.
-    pub created_timestamp: Option<ColumnName>,
-    /// Its features in the order of the query.
-    pub features: Vec<FeatureField>,
-    /// How each feature is computed, in one canonical form: what decides whether its meaning has changed.
-    pub definitions: BTreeMap<FeatureName, String>,
-    /// How the rows are made (filters, joins, grouping), in one canonical form.
-    pub relation: String,
-    /// What an incremental run reads.
-    pub refresh: Refresh,
-    /// Why, for people.
-    pub refresh_reason: String,
-    /// How far before its last end a windowed run begins.
-    pub lookback: Option<Ttl>,
-    /// Which source columns each feature comes from, its filters and keys left aside.
-    pub lineage: BTreeMap<FeatureName, Vec<SourceColumn>>,
-    /// Whether the offline store holds it.
-    pub offline: bool,
-    /// Whether the online store holds it.
-    pub online: bool,
-    /// For people.
-    pub about: About,
-}
+pub struct DesiredView(ViewRevision);
 
 /// What an apply would do to one project: a value to show, to ask about and to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,7 +188,7 @@ pub fn plan(
     let views = unique(
         desired.views,
         ObjectKind::FeatureView,
-        |v| v.name.clone(),
+        |v| v.name().clone(),
         &mut problems,
     );
     for (name, view) in views {
@@ -363,108 +323,36 @@ impl fmt::Display for PlanError {
 impl std::error::Error for PlanError {}
 
 impl DesiredView {
+    fn name(&self) -> &ViewName {
+        &self.0.id.name
+    }
+
     /// The view as the given version of it.
     fn revision(self, version: ViewVersion, written: &[Layout]) -> ViewRevision {
-        let layouts = layouts_ending_in(written.iter().cloned(), Layout::of(&self.features));
-        let Self {
-            name,
-            entities,
-            join_keys,
-            ttl,
-            input,
-            sources,
-            event_timestamp,
-            created_timestamp,
-            features,
-            mut definitions,
-            relation,
-            refresh,
-            refresh_reason,
-            lookback,
-            mut lineage,
-            offline,
-            online,
-            about,
-        } = self;
+        let Self(mut view) = self;
+        view.id.version = version;
+        view.layouts = layouts_ending_in(written.iter().cloned(), Layout::of(&view.features));
         // What is said about columns that are no features would be compared by nothing.
-        let names: BTreeSet<_> = features.iter().map(|feature| &feature.name).collect();
-        definitions.retain(|name, _| names.contains(name));
-        lineage.retain(|name, _| names.contains(name));
-        ViewRevision {
-            id: ViewId { name, version },
-            entities,
-            join_keys,
-            ttl,
-            input,
-            sources,
-            event_timestamp,
-            created_timestamp,
-            features,
-            definitions,
-            relation,
-            refresh,
-            refresh_reason,
-            lookback,
-            lineage,
-            layouts,
-            offline,
-            online,
-            about,
-        }
+        let names: BTreeSet<_> = view.features.iter().map(|feature| &feature.name).collect();
+        view.definitions.retain(|name, _| names.contains(name));
+        view.lineage.retain(|name, _| names.contains(name));
+        view
     }
 }
 
-/// A declared view is a revision whose version is yet to be decided.
+/// The version and the layouts that the revision says have no meaning.
 impl From<ViewRevision> for DesiredView {
-    fn from(revision: ViewRevision) -> Self {
-        let ViewRevision {
-            id,
-            entities,
-            join_keys,
-            ttl,
-            input,
-            sources,
-            event_timestamp,
-            created_timestamp,
-            features,
-            definitions,
-            relation,
-            refresh,
-            refresh_reason,
-            lookback,
-            lineage,
-            layouts: _,
-            offline,
-            online,
-            about,
-        } = revision;
-        Self {
-            name: id.name,
-            entities,
-            join_keys,
-            ttl,
-            input,
-            sources,
-            event_timestamp,
-            created_timestamp,
-            features,
-            definitions,
-            relation,
-            refresh,
-            refresh_reason,
-            lookback,
-            lineage,
-            offline,
-            online,
-            about,
-        }
+    fn from(mut view: ViewRevision) -> Self {
+        view.id.version = ViewVersion::FIRST;
+        view.layouts.clear();
+        Self(view)
     }
 }
 
 /// What a view becomes: its current version changed in place where every stored row stays right, else a new version.
 /// None when there is no version left.
 fn next_view(before: &Project, desired: DesiredView) -> Option<View> {
-    let name = desired.name.clone();
+    let name = desired.name().clone();
     let existing = before.views.get(&name);
     let mut revisions = existing.map_or_else(BTreeMap::new, |view| view.revisions.clone());
     let fresh = match before.versions_used.get(&name) {
@@ -553,11 +441,11 @@ fn unique<K: Ord + fmt::Display, T>(
 }
 
 /// Checks what a view refers to, and what the rest relies on; its types are the planner's to check.
-fn check_view(view: &DesiredView, next: &Project, problems: &mut Vec<PlanProblem>) {
+fn check_view(DesiredView(view): &DesiredView, next: &Project, problems: &mut Vec<PlanProblem>) {
     for entity in &view.entities {
         if !next.entities.contains_key(entity) {
             problems.push(PlanProblem::UnknownEntity {
-                view: view.name.clone(),
+                view: view.id.name.clone(),
                 entity: entity.clone(),
                 suggestion: Suggestion::among(entity.as_str(), next.entities.keys()),
             });
@@ -566,7 +454,7 @@ fn check_view(view: &DesiredView, next: &Project, problems: &mut Vec<PlanProblem
     for source in &view.sources {
         if !next.sources.contains_key(source) {
             problems.push(PlanProblem::UnknownSource {
-                view: view.name.clone(),
+                view: view.id.name.clone(),
                 source_name: source.clone(),
                 suggestion: Suggestion::among(source.as_str(), next.sources.keys()),
             });
@@ -574,21 +462,21 @@ fn check_view(view: &DesiredView, next: &Project, problems: &mut Vec<PlanProblem
     }
     if view.features.is_empty() {
         problems.push(PlanProblem::NoFeature {
-            view: view.name.clone(),
+            view: view.id.name.clone(),
         });
     }
     let mut seen = BTreeSet::new();
     for field in &view.features {
         if !seen.insert(&field.name) {
             problems.push(PlanProblem::DuplicateFeature {
-                view: view.name.clone(),
+                view: view.id.name.clone(),
                 feature: field.name.clone(),
             });
         }
         let found = field.default.as_ref().map(|value| value.feature_type());
         if let Some(found) = found.filter(|found| *found != field.feature_type) {
             problems.push(PlanProblem::DefaultType {
-                view: view.name.clone(),
+                view: view.id.name.clone(),
                 feature: field.name.clone(),
                 wanted: field.feature_type,
                 found,

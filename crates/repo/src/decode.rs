@@ -414,14 +414,19 @@ impl<'a> Reader<'a> {
     ) -> Option<N> {
         text.parse()
             .map_err(|error: NameError| {
-                let diagnostic =
-                    Diagnostic::error(code::BAD_NAME, self.place(span), error.to_string())
-                        .label("not a name");
+                let (label, repaired) = match error {
+                    NameError::Reserved { .. } => ("reserved", Some(format!("my_{text}"))),
+                    _ => ("not a name", repaired(text)),
+                };
+                let help = match repaired.filter(|name| name.parse::<N>().is_ok()) {
+                    Some(name) => format!("`{name}` would do"),
+                    None => "write a name like `daily_weather`".to_owned(),
+                };
+                let place = self.place(span);
                 self.report(
-                    match repaired(text).filter(|name| name.parse::<N>().is_ok()) {
-                        Some(name) => diagnostic.help(format!("`{name}` would do")),
-                        None => diagnostic.help("write a name like `daily_weather`"),
-                    },
+                    Diagnostic::error(code::BAD_NAME, place, error.to_string())
+                        .label(label)
+                        .help(help),
                 );
             })
             .ok()
@@ -480,25 +485,6 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
-    /// The description, the owner and the tags that every object may have.
-    pub(crate) fn about(&mut self, object: &Object<'_>) -> About {
-        let text = |reader: &mut Self, field: &str| {
-            let text = object.get(field).and_then(|given| reader.text(given));
-            text.unwrap_or_default().trim().to_owned()
-        };
-        About {
-            description: text(self, "description"),
-            owner: text(self, "owner"),
-            tags: object
-                .get("tags")
-                .and_then(|given| self.mapping(given, "gold"))
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|(_, key, value)| Some((key.to_owned(), self.text(value)?.to_owned())))
-                .collect(),
-        }
-    }
-
     /// Reports a value that is there and is nothing.
     fn something(&mut self, given: Given<'_>) -> Option<()> {
         if !given.node.is_null() {
@@ -540,13 +526,6 @@ impl<'a> Reader<'a> {
         let first = text.lines().next().unwrap_or_default();
         Span::new(span.start, span.start + first.trim_end().len())
     }
-}
-
-/// What every object has for people.
-pub(crate) struct About {
-    pub(crate) description: String,
-    pub(crate) owner: String,
-    pub(crate) tags: BTreeMap<String, String>,
 }
 
 /// `a`, `b` and `c`.

@@ -4,6 +4,7 @@
 //!
 //! Not here: whether what an object names exists ([`crate::checks`]).
 
+mod about;
 mod default;
 mod entity;
 mod service;
@@ -12,6 +13,7 @@ mod view;
 
 use std::fmt;
 
+pub use about::About;
 pub use entity::EntityDef;
 pub use service::FeatureServiceDef;
 pub use source::{SourceDef, SourceFormat, UnknownFormat};

@@ -48,8 +48,8 @@ mod yaml;
 mod tests;
 
 pub use definitions::{
-    EntityDef, FeatureServiceDef, FeatureViewDef, Kind, SourceDef, SourceFormat, UnknownFormat,
-    ViewInput,
+    About, EntityDef, FeatureServiceDef, FeatureViewDef, Kind, SourceDef, SourceFormat,
+    UnknownFormat, ViewInput,
 };
 pub use deployment::{Deployment, OnlineStoreConfig, RedisUrl};
 pub use diagnostic::{Diagnostic, Rendering, Severity};

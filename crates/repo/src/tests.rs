@@ -147,9 +147,11 @@ fn a_repo_without_fault_has_no_diagnostics() {
                     "loaded_at",
                 ),
                 is_static: false,
-                description: "",
-                owner: "",
-                tags: {},
+                about: About {
+                    description: "",
+                    owner: "",
+                    tags: {},
+                },
             },
             SourceDef {
                 name: "airports",
@@ -158,9 +160,11 @@ fn a_repo_without_fault_has_no_diagnostics() {
                 event_timestamp: None,
                 created_timestamp: None,
                 is_static: true,
-                description: "",
-                owner: "",
-                tags: {},
+                about: About {
+                    description: "",
+                    owner: "",
+                    tags: {},
+                },
             },
         ],
     )
@@ -240,9 +244,11 @@ fn a_repo_without_fault_has_no_diagnostics() {
             ),
             offline: true,
             online: true,
-            description: "",
-            owner: "",
-            tags: {},
+            about: About {
+                description: "",
+                owner: "",
+                tags: {},
+            },
         },
         FeatureViewDef {
             name: "airport_facts",
@@ -260,9 +266,11 @@ fn a_repo_without_fault_has_no_diagnostics() {
             lookback: None,
             offline: true,
             online: true,
-            description: "",
-            owner: "",
-            tags: {},
+            about: About {
+                description: "",
+                owner: "",
+                tags: {},
+            },
         },
     ]
     "#);
@@ -279,10 +287,12 @@ fn a_repo_without_fault_has_no_diagnostics() {
                         key_type: String,
                     },
                 ],
-                description: "Where a flight begins.",
-                owner: "data-platform",
-                tags: {
-                    "tier": "gold",
+                about: About {
+                    description: "Where a flight begins.",
+                    owner: "data-platform",
+                    tags: {
+                        "tier": "gold",
+                    },
                 },
             },
             EntityDef {
@@ -297,9 +307,11 @@ fn a_repo_without_fault_has_no_diagnostics() {
                         key_type: Int32,
                     },
                 ],
-                description: "",
-                owner: "",
-                tags: {},
+                about: About {
+                    description: "",
+                    owner: "",
+                    tags: {},
+                },
             },
         ],
         [
@@ -326,9 +338,11 @@ fn a_repo_without_fault_has_no_diagnostics() {
                         ),
                     },
                 ],
-                description: "",
-                owner: "",
-                tags: {},
+                about: About {
+                    description: "",
+                    owner: "",
+                    tags: {},
+                },
             },
         ],
     )

@@ -13,7 +13,7 @@ use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
 };
-use vintner_core::{RegistryVersion, ViewName};
+use vintner_core::{KeySchema, RegistryVersion, ViewName};
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
@@ -29,6 +29,7 @@ use vintner_proto::{
         online_service_client::OnlineServiceClient, registry_service_client::RegistryServiceClient,
     },
 };
+use vintner_registry::selection::FeatureRequest;
 use vintner_repo::RepoFile;
 
 use crate::{
@@ -237,6 +238,13 @@ impl Operations for Client {
         });
         let answer = self.answer(self.registry().show(request).await)?;
         self.read(Detail::from_message(answer))
+    }
+
+    async fn join_keys(&self, features: &FeatureRequest) -> Result<KeySchema, OpsError> {
+        let features = Some(write(features.clone().into_message())?);
+        let request = self.request(v1::JoinKeysRequest { features });
+        let answer = self.answer(self.registry().join_keys(request).await)?;
+        self.read(KeySchema::from_message(answer))
     }
 
     async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError> {

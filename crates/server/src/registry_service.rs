@@ -9,7 +9,7 @@ use vintner_proto::v1::{self, registry_service_server::RegistryService};
 
 use crate::{
     answer::{limit, read, respond, write, write_each},
-    convert::{Travels, from_each},
+    convert::{Travels, from_each, required},
     status,
 };
 
@@ -62,6 +62,14 @@ impl RegistryService for RegistryHandlers {
         let request = request.into_inner();
         let kind = read(ObjectKind::from_message(request.kind))?;
         respond(self.ops.show(kind, &request.name).await)
+    }
+
+    async fn join_keys(
+        &self,
+        request: Request<v1::JoinKeysRequest>,
+    ) -> Result<Response<v1::JoinKeysResponse>, Status> {
+        let features = read(required("features", request.into_inner().features))?;
+        respond(self.ops.join_keys(&features).await)
     }
 
     async fn history(

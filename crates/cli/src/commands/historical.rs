@@ -1,11 +1,10 @@
 //! `get-historical`
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use vintner_core::{JoinKey, ViewId, ViewName};
+use vintner_core::ViewId;
 use vintner_ops::{
-    Operations,
-    api::{Detail, HistoricalReport, HistoricalRequest, ObjectKind},
+    api::{HistoricalReport, HistoricalRequest},
     files,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -54,7 +53,8 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     let keys = match args.entity_rows.extension() {
         // Only text does not say what its columns are.
         Some(extension) if extension.eq_ignore_ascii_case("csv") => {
-            join_keys(&*operations, &request.features).await?
+            let keys = operations.join_keys(&request.features).await?;
+            keys.join_keys().to_vec()
         }
         _ => vec![],
     };
@@ -83,40 +83,6 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
         Format::Table => output::text(&told(&report, &args.out.display().to_string(), micros))?,
     }
     Ok(Exit::Done)
-}
-
-/// The join keys of the features that are asked for.
-async fn join_keys(
-    operations: &dyn Operations,
-    features: &FeatureRequest,
-) -> Result<Vec<JoinKey>, Failure> {
-    let features = match features {
-        FeatureRequest::Features(features) => features.clone(),
-        FeatureRequest::Service(service) => match operations
-            .show(ObjectKind::FeatureService, service.as_str())
-            .await?
-        {
-            Detail::FeatureService { service, .. } => service.features,
-            Detail::Entity { .. } | Detail::Source { .. } | Detail::FeatureView(_) => vec![],
-        },
-    };
-    let views: BTreeSet<ViewName> = features.into_iter().map(|feature| feature.view).collect();
-    let mut keys: Vec<JoinKey> = vec![];
-    for view in views {
-        if let Detail::FeatureView(view) = operations
-            .show(ObjectKind::FeatureView, view.as_str())
-            .await?
-        {
-            let new = view
-                .revision
-                .keys()
-                .iter()
-                .filter(|key| !keys.contains(key));
-            let new: Vec<JoinKey> = new.cloned().collect();
-            keys.extend(new);
-        }
-    }
-    Ok(keys)
 }
 
 fn by_name(counts: &BTreeMap<ViewId, u64>) -> serde_json::Map<String, serde_json::Value> {

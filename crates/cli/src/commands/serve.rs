@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use tracing_subscriber::EnvFilter;
+use vintner_ops::error::chain;
 use vintner_server::{ServeError, ServerConfig};
 
 use crate::{
@@ -48,7 +49,7 @@ fn serve_error(error: ServeError) -> Failure {
     match error {
         ServeError::NotLoopback(_) => Failure::input(error),
         ServeError::Bind { .. } | ServeError::Reflection(_) | ServeError::Transport { .. } => {
-            Failure::store(deployment::chain(&error))
+            Failure::store(chain(&error))
         }
     }
 }

@@ -120,6 +120,18 @@ fn a_parquet_source_that_is_cut_short() {
 }
 
 #[test]
+fn a_time_column_that_the_source_does_not_have() {
+    let repo = Repo::new();
+    // The view over it names its own event timestamp, and would not miss these.
+    repo.replace(
+        "features.yaml",
+        "event_timestamp: ordered_at\n",
+        "event_timestamp: orderd_at\ncreated_timestamp: amount\n",
+    );
+    insta::assert_snapshot!(repo.failure(&["check"]));
+}
+
+#[test]
 fn entity_rows_that_do_not_fit() {
     let repo = running();
     for (name, text) in [

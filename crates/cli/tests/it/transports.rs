@@ -233,3 +233,93 @@ fn a_training_dataset_is_the_same_locally_and_through_flight() {
         assert_eq!(remote.code, Some(code));
     }
 }
+
+/// Sensors whose keys are text, also where they look like numbers: `007` is not `7`.
+fn sensors() -> Repo {
+    let repo = Repo::empty();
+    repo.write(
+        "vintner.yaml",
+        "project: sensors\nregistry: .vintner/registry\noffline_store: .vintner/offline\n\
+         online_store: {type: embedded, path: .vintner/online}\n",
+    );
+    repo.write(
+        "features.yaml",
+        "kind: entity\nname: sensor\njoin_keys: {sensor: string}\n\
+         ---\nkind: source\nname: readings\npath: data/readings.csv\nevent_timestamp: at\n\
+         ---\nkind: feature_view\nname: reading\nentities: [sensor]\nquery: SELECT sensor, at, temp FROM readings\n",
+    );
+    repo.write(
+        "data/readings.csv",
+        "sensor,at,temp\n007,2026-01-01T00:00:00Z,1.5\n7,2026-01-01T00:00:00Z,2.5\n",
+    );
+    repo.done(&["apply", "--yes"]);
+    repo.done(&["materialize"]);
+    repo
+}
+
+/// The training rows of a file, which must be the same through both ways.
+fn training_rows(repo: &Repo, server: &str, features: &str, entity_rows: &str) -> String {
+    repo.write("data/rows.csv", entity_rows);
+    let mut written = [&[][..], &["--server", server]].map(|through| {
+        let out = repo.path("out/rows.csv");
+        let args = [
+            "get-historical",
+            "--entity-rows",
+            "data/rows.csv",
+            "--features",
+            features,
+            "--out",
+            out.to_str().unwrap(),
+        ];
+        repo.done(&[&args, through].concat());
+        fs::read_to_string(out).unwrap()
+    });
+    assert_eq!(written[0], written[1], "{features}");
+    std::mem::take(&mut written[0])
+}
+
+#[test]
+fn text_keys_that_look_like_numbers_are_text() {
+    let repo = sensors();
+    let service = repo.serve();
+    // In the first file every key could be a number; in the second one could not be the number that it looks like.
+    insta::assert_snapshot!(
+        training_rows(&repo, &service.url, "reading", "sensor,event_timestamp\n7,2026-01-02T00:00:00Z\n10,2026-01-02T00:00:00Z\n"),
+        @"
+        sensor,event_timestamp,temp
+        7,2026-01-02T00:00:00Z,2.5
+        10,2026-01-02T00:00:00Z,
+        "
+    );
+    insta::assert_snapshot!(
+        training_rows(&repo, &service.url, "reading", "sensor,event_timestamp\n007,2026-01-02T00:00:00Z\n7,2026-01-02T00:00:00Z\n"),
+        @"
+        sensor,event_timestamp,temp
+        007,2026-01-02T00:00:00Z,1.5
+        7,2026-01-02T00:00:00Z,2.5
+        "
+    );
+}
+
+#[test]
+fn keys_have_the_types_of_the_view_version_that_is_asked_for() {
+    let repo = sensors();
+    repo.replace("features.yaml", "{sensor: string}", "{sensor: int64}");
+    repo.replace("features.yaml", "readings.csv", "numbers.csv");
+    repo.write(
+        "data/numbers.csv",
+        "sensor,at,temp\n7,2026-01-01T00:00:00Z,3.5\n",
+    );
+    repo.done(&["apply", "--yes"]);
+    repo.done(&["materialize"]);
+    let service = repo.serve();
+    let rows = "sensor,event_timestamp\n7,2026-01-02T00:00:00Z\n";
+    insta::assert_snapshot!(training_rows(&repo, &service.url, "reading@1", rows), @"
+    sensor,event_timestamp,temp
+    7,2026-01-02T00:00:00Z,2.5
+    ");
+    insta::assert_snapshot!(training_rows(&repo, &service.url, "reading@2", rows), @"
+    sensor,event_timestamp,temp
+    7,2026-01-02T00:00:00Z,3.5
+    ");
+}

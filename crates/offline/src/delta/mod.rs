@@ -14,7 +14,6 @@ pub mod table;
 
 mod change;
 mod data_files;
-mod local;
 mod scan;
 mod stats;
 

@@ -8,12 +8,10 @@ use object_store::{
     prefix::PrefixStore,
 };
 use url::Url;
-use vintner_core::{ProjectName, ViewId};
+use vintner_core::{ProjectName, ViewId, name::SYSTEM};
+use vintner_registry::store::folder::Folder;
 
-use super::{error::DeltaError, local::LocalStore, table::Table};
-
-/// The folder of operational tables, beside those of the projects.
-const SYSTEM: &str = "system";
+use super::{error::DeltaError, table::Table};
 
 /// The offline store: a folder, or a prefix in an object store, with one Delta table per view version.
 #[derive(Clone, Debug)]
@@ -47,7 +45,8 @@ impl OfflineStore {
             }
         };
         if local {
-            return Ok(Self::over(Arc::new(LocalStore::new()), url));
+            // The paths of tables are those of their URLs, which begin at the root of the file system.
+            return Ok(Self::over(Arc::new(Folder::new("/".into())), url));
         }
         let (scheme, _) = ObjectStoreScheme::parse(&url).map_err(|e| refuse(e.into()))?;
         let objects: Arc<dyn ObjectStore> = match scheme {
@@ -85,7 +84,7 @@ impl OfflineStore {
         ))
     }
 
-    /// An operational table: `system/<name>/`.
+    /// An operational table: `system/<name>/`. No project's folder, since no project may have that name.
     pub(crate) fn system_table(&self, name: &str) -> Result<Table, DeltaError> {
         let log = self.log(&format!("{SYSTEM}/{name}/"))?;
         Ok(Table::new(

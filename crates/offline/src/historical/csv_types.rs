@@ -16,9 +16,10 @@ use arrow::{
     },
 };
 use vintner_core::{JoinKey, KeyType};
+use vintner_join::EntityValueError;
 
 use super::error::FileError;
-use vintner_join::EntityValueError;
+use crate::sources::is_padded;
 
 /// The types that a value is tried as, the narrowest first.
 const KINDS: [Kind; 6] = [
@@ -174,13 +175,11 @@ fn is_plain(number: &str) -> bool {
     const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
     let digits = number.strip_prefix('-').unwrap_or(number);
     let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let is_padded = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
-    match is_whole {
-        true => !is_padded && digits.parse().is_ok_and(|whole: u64| whole <= EXACT),
-        false => {
-            !is_padded && digits.starts_with(|first: char| first.is_ascii_digit() || first == '.')
-        }
-    }
+    let fits = match is_whole {
+        true => digits.parse().is_ok_and(|whole: u64| whole <= EXACT),
+        false => digits.starts_with(|first: char| first.is_ascii_digit() || first == '.'),
+    };
+    fits && !is_padded(number)
 }
 
 fn is_time(value: &str) -> bool {

@@ -43,11 +43,11 @@ use self::{
 };
 pub use self::{
     definition::{Catalog, KnownSource, PlannedView, ViewDefinition},
-    output::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
     problem::{PlanProblem, ProblemPlace},
     run::{PlanError, view_plan},
     source::{SourceProblem, check_source},
 };
+use crate::delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP};
 
 /// Plans a view over the declared sources.
 ///

@@ -19,12 +19,10 @@ use super::{
     problem::{Finding, ProblemPlace},
     select::{Written, duplicate},
 };
-use crate::sources::widened;
-
-/// The name of the event timestamp in every table of a view.
-pub const EVENT_TIMESTAMP: &str = "event_timestamp";
-/// The name of the created timestamp in every table of a view.
-pub const CREATED_TIMESTAMP: &str = "created_timestamp";
+use crate::{
+    delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
+    sources::widened,
+};
 
 /// The columns of a query's output by what they are, as indices into it.
 #[derive(Debug, Default)]

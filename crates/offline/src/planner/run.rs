@@ -19,10 +19,12 @@ use super::{
     context::{self, Schemas},
     created::carry,
     names::{self, Table},
-    output::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
     parse,
 };
-use crate::sources::normalised;
+use crate::{
+    delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
+    sources::normalised,
+};
 
 const TIMESTAMP: FeatureType = FeatureType::Scalar(ScalarType::Timestamp);
 

@@ -4,6 +4,8 @@ use vintner_core::{FeatureType, ScalarType, SourceName, nearest::nearest};
 
 use super::KnownSource;
 
+const WRONG_TYPE: &str = "source::time_type";
+
 /// One mistake in a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceProblem {
@@ -19,7 +21,8 @@ pub struct SourceProblem {
     pub help: Option<String>,
 }
 
-/// What is wrong with a source's time columns. Nothing is said of a source that could not be read.
+/// What is wrong with a source's time columns. Nothing is said of a source that could not be read, nor of the type of
+/// an event timestamp: a view's query may convert it, and is told where it does not.
 pub fn check_source(known: &KnownSource) -> Vec<SourceProblem> {
     if !known.is_read {
         return Vec::new();
@@ -34,6 +37,9 @@ pub fn check_source(known: &KnownSource) -> Vec<SourceProblem> {
         .filter_map(|(field, column)| {
             let column = column.as_ref()?;
             let (code, message, help) = check_time(known, column.as_str())?;
+            if (field, code) == ("event_timestamp", WRONG_TYPE) {
+                return None;
+            }
             Some(SourceProblem {
                 source: source.name.clone(),
                 field,
@@ -53,14 +59,15 @@ fn check_time(known: &KnownSource, column: &str) -> Option<(&'static str, String
         .find(|left_out| left_out.column == column)
     {
         let message = format!("the column `{column}` {}", left_out.reason);
-        return Some(("source::time_type", message, None));
+        return Some((WRONG_TYPE, message, None));
     }
     match columns.iter().find(|(name, _)| name == column) {
         Some((_, FeatureType::Scalar(ScalarType::Timestamp))) => None,
         Some((_, found)) => {
             let message = format!("the column `{column}` is {found}, not timestamp");
-            let help = "write times as timestamps, or convert the column in the view's query `AS event_timestamp`";
-            Some(("source::time_type", message, Some(help.to_owned())))
+            let help = "write times as timestamps; or leave the field out, and convert the column in the view's query \
+                        `AS created_timestamp`";
+            Some((WRONG_TYPE, message, Some(help.to_owned())))
         }
         None => {
             let message = format!("the source has no column `{column}`");

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{RecordBatch, RecordBatchOptions},
-    csv::reader::{Decoder, Format},
+    array::{AsArray, RecordBatch, RecordBatchOptions},
+    csv::{
+        ReaderBuilder,
+        reader::{Decoder, Format},
+    },
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
 };
@@ -24,6 +27,45 @@ pub(super) fn header(beginning: &[u8]) -> Result<Vec<String>, ArrowError> {
         .with_header(true)
         .infer_schema(beginning, Some(0))?;
     Ok(schema.fields().iter().map(|f| f.name().clone()).collect())
+}
+
+/// The columns of a CSV file, with the types that its first rows show. A column with a number that is padded with zeros
+/// is text: `007` is a code, and another one than `7`.
+pub(super) fn first_types(beginning: &[u8], rows: usize) -> Result<Schema, ArrowError> {
+    let format = Format::default()
+        .with_header(true)
+        .with_truncated_rows(true);
+    let (found, rows) = format.infer_schema(beginning, Some(rows))?;
+    let names = found.fields().iter().map(|field| field.name());
+    let text = names.map(|name| Field::new(name, DataType::Utf8, true));
+    let text = Arc::new(Schema::new(text.collect::<Vec<_>>()));
+    let mut has_code = vec![false; found.fields().len()];
+    let batches = ReaderBuilder::new(text)
+        .with_header(true)
+        .with_truncated_rows(true)
+        .with_bounds(0, rows)
+        .build_buffered(beginning)?;
+    for batch in batches {
+        for (values, has_code) in batch?.columns().iter().zip(&mut has_code) {
+            *has_code |= values.as_string::<i32>().iter().flatten().any(is_padded);
+        }
+    }
+    let fields = found.fields().iter().zip(has_code).map(|(field, code)| {
+        let is_code = code && field.data_type().is_numeric();
+        match is_code {
+            true => Field::new(field.name(), DataType::Utf8, true),
+            false => field.as_ref().clone(),
+        }
+    });
+    Ok(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Whether a number has a zero at the front that it does not need.
+pub(crate) fn is_padded(number: &str) -> bool {
+    let digits = number.strip_prefix(['-', '+']).unwrap_or(number);
+    digits
+        .strip_prefix('0')
+        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('.'))
 }
 
 /// The rows of one CSV file. The file's columns are read as text and normalised afterwards, so that a value that does
@@ -74,7 +116,7 @@ impl CsvRows {
             .iter()
             .map(|name| Field::new(name, DataType::Utf8, true))
             .collect();
-        let decoder = arrow::csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
+        let decoder = ReaderBuilder::new(Arc::new(Schema::new(fields)))
             .with_header(true)
             .with_batch_size(batch_size)
             .with_projection(read)

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, io::Cursor, sync::Arc};
 
 use arrow::{
-    csv::reader::Format,
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
     json::reader::infer_json_schema,
@@ -20,7 +19,7 @@ use vintner_core::{FeatureType, ScalarType};
 use vintner_registry::model::{Source, SourceFormat};
 
 use super::{
-    csv::{csv_line, header},
+    csv::{csv_line, first_types, header},
     error::{SourceError, TypeIn},
     json::json_reason,
     listing::store_error,
@@ -221,11 +220,8 @@ async fn first_rows(
             Schema::new(names.iter().map(field).collect::<Vec<_>>())
         }
         (SourceFormat::Csv, Look::Types) => {
-            let format = Format::default()
-                .with_header(true)
-                .with_truncated_rows(true);
-            let inferred = format.infer_schema(Cursor::new(&beginning), Some(SAMPLE_ROWS));
-            inferred.map_err(|error| wrong_csv(source, file, error))?.0
+            let types = first_types(&beginning, SAMPLE_ROWS);
+            types.map_err(|error| wrong_csv(source, file, error))?
         }
         (_, look) => {
             let names = json_names(source, file, &beginning)?;

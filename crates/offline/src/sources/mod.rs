@@ -34,10 +34,10 @@ use datafusion::{catalog::TableProvider, execution::SessionState};
 use futures::{StreamExt, stream};
 use object_store::ObjectStore;
 use url::Url;
-use vintner_core::FeatureType;
+use vintner_core::{FeatureType, SourceName};
 use vintner_registry::model::{Source, SourceFormat};
 
-pub(crate) use self::normalise::widened;
+pub(crate) use self::{csv::is_padded, normalise::widened};
 pub use self::{
     delta::{DeltaChange, DeltaFile},
     error::{SourceError, TypeIn},
@@ -122,11 +122,12 @@ impl Sources {
         .await
     }
 
-    /// The columns of all declared sources, and why some could not be read: views over those cannot be planned.
+    /// The columns of all declared sources, and why some could not be read, in the order of the declarations. Views
+    /// over those cannot be planned.
     pub async fn catalog(
         &self,
         declared: impl IntoIterator<Item = Source>,
-    ) -> (Catalog, Vec<SourceError>) {
+    ) -> (Catalog, Vec<(SourceName, SourceError)>) {
         let read = stream::iter(declared)
             .map(|source| async move {
                 let schema = self.schema(&source).await;
@@ -142,7 +143,7 @@ impl Sources {
             let known = match schema {
                 Ok(schema) => KnownSource::read(source, schema),
                 Err(error) => {
-                    errors.push(error);
+                    errors.push((name.clone(), error));
                     KnownSource::unread(source)
                 }
             };

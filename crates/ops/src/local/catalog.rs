@@ -204,7 +204,6 @@ fn refresh_word(refresh: &Refresh) -> &'static str {
 
 fn not_found<'a>(kind: ObjectKind, name: &str, known: impl Iterator<Item = &'a str>) -> OpsError {
     let known: Vec<&str> = known.collect();
-    let noun = kind.word().replace('_', " ");
     let hint = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => {
@@ -214,7 +213,7 @@ fn not_found<'a>(kind: ObjectKind, name: &str, known: impl Iterator<Item = &'a s
     };
     OpsError::new(
         Fault::NotFound,
-        format!("there is no {noun} `{name}`; {hint}"),
+        format!("there is no {kind} `{name}`; {hint}"),
     )
 }
 

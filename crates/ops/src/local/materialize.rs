@@ -6,7 +6,10 @@ use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::StreamExt as _;
 use vintner_core::{KeyColumns, RowTime, Timestamp};
-use vintner_offline::materialize::{MaterializeContext, OnlineCursor, online_rows};
+use vintner_offline::{
+    delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
+    materialize::{MaterializeContext, OnlineCursor, online_rows},
+};
 use vintner_online::{Expiry, OnlineRow, OnlineStore, RowEncoder, RowLayout, WriteReport};
 use vintner_registry::model::ViewRevision;
 
@@ -106,8 +109,8 @@ fn packed(
             .column_by_name(name)
             .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
     };
-    let event = time("event_timestamp").ok_or_else(|| broken("event_timestamp"))?;
-    let created = time("created_timestamp").ok_or_else(|| broken("created_timestamp"))?;
+    let event = time(EVENT_TIMESTAMP).ok_or_else(|| broken(EVENT_TIMESTAMP))?;
+    let created = time(CREATED_TIMESTAMP).ok_or_else(|| broken(CREATED_TIMESTAMP))?;
     let encoder = RowEncoder::new(layout, batch)
         .map_err(|error| OpsError::from_error(Fault::Internal, error))?;
     (0..batch.num_rows())

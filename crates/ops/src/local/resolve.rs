@@ -5,10 +5,9 @@
 
 use std::path::Path;
 
-use futures::{StreamExt as _, stream};
-use vintner_core::{KeySchema, KeySchemaError, ViewId, ViewName, ViewVersion};
+use vintner_core::{KeySchema, KeySchemaError, SourceName, ViewId, ViewName, ViewVersion};
 use vintner_offline::{
-    planner::{self, Catalog, KnownSource, PlanProblem, PlannedView, ProblemPlace, ViewDefinition},
+    planner::{self, PlanProblem, PlannedView, ProblemPlace, SourceProblem, ViewDefinition},
     sources::{SourceError, Sources},
 };
 use vintner_registry::{
@@ -20,10 +19,10 @@ use vintner_repo::{
     Repo, RepoFile, SourceDef,
 };
 
-use crate::api::{ObjectKind, Problem, Severity};
-
-/// How many sources are looked at at the same time.
-const SOURCES_AT_ONCE: usize = 8;
+use crate::{
+    api::{ObjectKind, Problem, Severity},
+    error::chain,
+};
 
 /// A repo that has been looked at as far as it goes.
 pub(super) struct Resolved {
@@ -90,26 +89,17 @@ async fn desired(root: &Path, repo: &Repo) -> Result<DesiredProject, Vec<Diagnos
         .iter()
         .map(|declared| source(&declared.value))
         .collect();
-    let looked = stream::iter(declared)
-        .map(|source| async {
-            let schema = sources.schema(&source).await;
-            (source, schema)
-        })
-        .buffered(SOURCES_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
-    let (mut catalog, mut wrong) = (Catalog::new(), vec![]);
-    for (source, schema) in looked {
-        let name = source.name.clone();
-        let known = match schema {
-            Ok(schema) => KnownSource::read(source, schema),
-            Err(error) => {
-                wrong.push(source_diagnostic(repo, &source, &error));
-                KnownSource::unread(source)
-            }
-        };
-        catalog.insert(name, known);
-    }
+    let (catalog, unread) = sources.catalog(declared).await;
+    let mut wrong: Vec<Diagnostic> = unread
+        .iter()
+        .map(|(name, error)| unread_diagnostic(repo, name, error))
+        .collect();
+    wrong.extend(
+        catalog
+            .values()
+            .flat_map(planner::check_source)
+            .map(|problem| source_diagnostic(repo, problem)),
+    );
     let mut entities = vec![];
     for declared in &repo.entities {
         match entity(&declared.value) {
@@ -179,24 +169,21 @@ fn planned(
     })
 }
 
-fn source_diagnostic(repo: &Repo, source: &Source, error: &SourceError) -> Diagnostic {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        cause = error.source();
-    }
-    let object = ObjectRef::Source(source.name.clone());
+fn unread_diagnostic(repo: &Repo, source: &SourceName, error: &SourceError) -> Diagnostic {
+    let object = ObjectRef::Source(source.clone());
     repo.diagnose(
         &object,
         FieldPath::Field("path"),
         "source::unreadable",
-        message,
+        chain(error),
         None,
     )
+}
+
+fn source_diagnostic(repo: &Repo, problem: SourceProblem) -> Diagnostic {
+    let object = ObjectRef::Source(problem.source);
+    let at = FieldPath::Field(problem.field);
+    repo.diagnose(&object, at, problem.code, problem.message, problem.help)
 }
 
 fn view_diagnostic(repo: &Repo, problem: &PlanProblem) -> Diagnostic {
@@ -267,7 +254,7 @@ fn entity(def: &EntityDef) -> Result<Entity, KeySchemaError> {
     Ok(Entity {
         name: def.name.clone(),
         join_keys: KeySchema::new(def.join_keys.clone())?,
-        about: about(&def.description, &def.owner, &def.tags),
+        about: about(&def.about),
     })
 }
 
@@ -285,7 +272,7 @@ fn source(def: &SourceDef) -> Source {
         created_timestamp: def.created_timestamp.clone(),
         is_static: def.is_static,
         columns: vec![],
-        about: about(&def.description, &def.owner, &def.tags),
+        about: about(&def.about),
     }
 }
 
@@ -309,7 +296,7 @@ fn view(entities: &[Entity], def: &FeatureViewDef) -> Result<ViewDefinition, Key
         contract: def.features.clone(),
         offline: def.offline,
         online: def.online,
-        about: about(&def.description, &def.owner, &def.tags),
+        about: about(&def.about),
     })
 }
 
@@ -326,18 +313,14 @@ fn service(def: &FeatureServiceDef) -> FeatureService {
     FeatureService {
         name: def.name.clone(),
         features: def.features.clone(),
-        about: about(&def.description, &def.owner, &def.tags),
+        about: about(&def.about),
     }
 }
 
-fn about(
-    description: &str,
-    owner: &str,
-    tags: &std::collections::BTreeMap<String, String>,
-) -> About {
+fn about(def: &vintner_repo::About) -> About {
     About {
-        description: description.to_owned(),
-        owner: owner.to_owned(),
-        tags: tags.clone(),
+        description: def.description.clone(),
+        owner: def.owner.clone(),
+        tags: def.tags.clone(),
     }
 }

@@ -1,8 +1,11 @@
 use proptest::prelude::*;
-use vintner_core::Value;
+use vintner_core::{Value, ViewId};
 
 use super::*;
-use crate::fixture::{desired, entity, features, keys, revision, service, source};
+use crate::{
+    fixture::{desired, entity, features, keys, revision, service, source},
+    model::{About, Refresh, ViewInput},
+};
 
 fn flights() -> ProjectName {
     "flights".parse().unwrap()
@@ -43,9 +46,9 @@ fn base() -> DesiredProject {
 }
 
 /// The base project with a change to its view `weather`.
-fn with_weather(change: impl FnOnce(&mut DesiredView)) -> DesiredProject {
+fn with_weather(change: impl FnOnce(&mut ViewRevision)) -> DesiredProject {
     let mut desired = base();
-    change(&mut desired.views[0]);
+    change(&mut desired.views[0].0);
     desired
 }
 
@@ -244,7 +247,7 @@ fn the_order_of_features_is_a_layout_and_not_a_version() {
 #[test]
 fn what_makes_stored_rows_wrong_is_a_new_version() {
     let current = after([base()]);
-    let told = |change: fn(&mut DesiredView)| {
+    let told = |change: fn(&mut ViewRevision)| {
         let plan = plan(&current, &flights(), with_weather(change)).unwrap();
         let view = &plan.next.views["weather"];
         assert_eq!(
@@ -331,7 +334,7 @@ fn a_removed_feature_is_a_new_version_and_services_must_follow() {
     let mut less = less();
     less.services[1] = service("one", "weather@1:temp");
     less.sources = vec![source("readings")];
-    for view in &mut less.views {
+    for DesiredView(view) in &mut less.views {
         view.sources = vec!["readings".parse().unwrap()];
     }
     insta::assert_snapshot!(told(&current, less), @r"
@@ -474,11 +477,11 @@ fn everything_that_is_wrong_is_named_at_once() {
     wrong.entities.push(entity());
     wrong.sources.push(source("events"));
     wrong.views.push(weather().into());
-    wrong.views[0].entities = vec!["thingy".parse().unwrap()];
-    wrong.views[0].sources = vec!["event".parse().unwrap()];
-    wrong.views[0].features.extend(features("temp: float64"));
-    wrong.views[0].features[0].default = Some(Value::Int64(1));
-    wrong.views[1].features.clear();
+    wrong.views[0].0.entities = vec!["thingy".parse().unwrap()];
+    wrong.views[0].0.sources = vec!["event".parse().unwrap()];
+    wrong.views[0].0.features.extend(features("temp: float64"));
+    wrong.views[0].0.features[0].default = Some(Value::Int64(1));
+    wrong.views[1].0.features.clear();
     wrong.services[0] = service("all", "weather@7, delays:mean, wether:temp, weather:tmp");
     wrong.services.push(service("all", "weather:temp"));
     insta::assert_snapshot!(told(&Snapshot::empty(), wrong), @r"
@@ -655,7 +658,7 @@ fn some_project() -> impl Strategy<Value = DesiredProject> {
             let mut seen = BTreeSet::new();
             let fields: Vec<_> = fields.into_iter().filter(|f| seen.insert(f.0)).collect();
             let typed: Vec<_> = fields.iter().map(|f| format!("{}: {}", f.0, f.1)).collect();
-            let mut view = DesiredView::from(revision(name, join_keys, &typed.join(", ")));
+            let mut view = revision(name, join_keys, &typed.join(", "));
             for (field, (name, kind, definition, default)) in view.features.iter_mut().zip(&fields)
             {
                 let name = name.parse().unwrap();
@@ -683,10 +686,10 @@ fn some_project() -> impl Strategy<Value = DesiredProject> {
         let mut project = desired([], []);
         let mut seen = BTreeSet::new();
         for view in views {
-            if seen.insert(view.name.clone()) {
-                let name = view.name.to_string();
+            if seen.insert(view.id.name.clone()) {
+                let name = view.id.name.to_string();
                 project.services.push(service(&format!("of_{name}"), &name));
-                project.views.push(view);
+                project.views.push(view.into());
             }
         }
         if two {

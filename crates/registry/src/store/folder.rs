@@ -1,13 +1,14 @@
-//! A local folder as an object store whose writes survive a crash.
+//! A local folder as an object store that keeps what it has said is written, also through a power cut.
 //!
-//! `object_store`'s own local store writes a file beside the object and links or renames it into place, so a killed
-//! writer leaves no half object. But it never syncs: after a power cut the name may be there and the content not, and
-//! a registry version that is there and empty could neither be read nor be written again. So objects that must not
-//! be there twice are written here, in this order: write a staging file, sync it, link it to the object's name (which
-//! fails when that is there), sync the folder.
+//! `object_store`'s own local store makes an object visible at once and whole, so a killed writer leaves no half
+//! object. But it never syncs: after a power cut the name may be there and the content not. A registry version that is
+//! there and empty could neither be read nor be written again, and a commit whose data files are gone is a table that
+//! nobody can read. So a write here is done when its bytes, its name and the folders that are new with it are on the
+//! disk. An object that must not be there twice is written in this order: write a staging file, sync it, link it to
+//! the object's name (which fails when that is there), sync the folder.
 //!
 //! Staging files are named `<object>#<number>`, a form that listings leave out. Those of writers that were killed are
-//! removed by the next writer whose object comes at or after theirs.
+//! removed by the next writer, once their object is there.
 
 use std::{
     fmt,
@@ -23,8 +24,8 @@ use futures::{
 };
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-    local::LocalFileSystem, path::Path as ObjectPath,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    Result, UploadPart, local::LocalFileSystem, path::Path as ObjectPath,
 };
 
 const STORE: &str = "Folder";
@@ -50,11 +51,19 @@ impl Folder {
         }
     }
 
-    fn unsupported(&self, operation: &str) -> Error {
-        Error::NotImplemented {
-            operation: operation.into(),
-            implementer: self.to_string(),
-        }
+    /// The store of the folder, which is made, and the file of an object, whose folder is made.
+    async fn for_writing(&self, location: &ObjectPath) -> Result<(LocalFileSystem, PathBuf)> {
+        let (root, location) = (self.root.clone(), location.clone());
+        blocking(move || {
+            create_folder(&root)?;
+            let store = LocalFileSystem::new_with_prefix(&root)?;
+            let file = store.path_to_filesystem(&location)?;
+            if let Some(folder) = file.parent() {
+                create_folder(folder)?;
+            }
+            Ok((store, file))
+        })
+        .await
     }
 }
 
@@ -72,16 +81,13 @@ impl ObjectStore for Folder {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        let root = self.root.clone();
-        blocking(move || create_folder(&root)).await?;
-        let Some(existing) = self.existing()? else {
-            return Err(generic(ErrorKind::NotFound.into()));
-        };
-        if opts.mode != PutMode::Create {
-            return existing.put_opts(location, payload, opts).await;
+        let (store, file) = self.for_writing(location).await?;
+        if opts.mode == PutMode::Create {
+            return blocking(move || create(&file, &payload)).await;
         }
-        let file = existing.path_to_filesystem(location)?;
-        blocking(move || create(&file, &payload)).await
+        let put = store.put_opts(location, payload, opts).await?;
+        sync(file).await?;
+        Ok(put)
     }
 
     async fn get_opts(&self, location: &ObjectPath, options: GetOptions) -> Result<GetResult> {
@@ -97,6 +103,18 @@ impl ObjectStore for Folder {
     fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.existing() {
             Ok(Some(existing)) => existing.list(prefix),
+            Ok(None) => stream::empty().boxed(),
+            Err(error) => stream::once(future::ready(Err(error))).boxed(),
+        }
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&ObjectPath>,
+        offset: &ObjectPath,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.existing() {
+            Ok(Some(existing)) => existing.list_with_offset(prefix, offset),
             Ok(None) => stream::empty().boxed(),
             Err(error) => stream::once(future::ready(Err(error))).boxed(),
         }
@@ -132,22 +150,63 @@ impl ObjectStore for Folder {
 
     async fn put_multipart_opts(
         &self,
-        _: &ObjectPath,
-        _: PutMultipartOptions,
+        location: &ObjectPath,
+        options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        Err(self.unsupported("put_multipart_opts"))
+        let (store, file) = self.for_writing(location).await?;
+        let inner = store.put_multipart_opts(location, options).await?;
+        Ok(Box::new(SyncedUpload { inner, file }))
     }
 
-    async fn copy_opts(&self, _: &ObjectPath, _: &ObjectPath, _: CopyOptions) -> Result<()> {
-        Err(self.unsupported("copy_opts"))
+    async fn copy_opts(
+        &self,
+        from: &ObjectPath,
+        to: &ObjectPath,
+        options: CopyOptions,
+    ) -> Result<()> {
+        let (store, file) = self.for_writing(to).await?;
+        store.copy_opts(from, to, options).await?;
+        sync(file).await
+    }
+
+    async fn rename_opts(
+        &self,
+        from: &ObjectPath,
+        to: &ObjectPath,
+        options: RenameOptions,
+    ) -> Result<()> {
+        let (store, file) = self.for_writing(to).await?;
+        store.rename_opts(from, to, options).await?;
+        sync(file).await
+    }
+}
+
+/// An object that arrives in parts.
+#[derive(Debug)]
+struct SyncedUpload {
+    inner: Box<dyn MultipartUpload>,
+    file: PathBuf,
+}
+
+#[async_trait]
+impl MultipartUpload for SyncedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let put = self.inner.complete().await?;
+        sync(self.file.clone()).await?;
+        Ok(put)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
     }
 }
 
 /// Writes a file that is not there yet, so that it is either whole and durable or not there.
 fn create(file: &Path, payload: &PutPayload) -> Result<PutResult> {
-    if let Some(folder) = file.parent() {
-        create_folder(folder)?;
-    }
     let (mut staged, staging) = stage(file).map_err(generic)?;
     let written = payload
         .iter()
@@ -190,8 +249,8 @@ fn stage(file: &Path) -> io::Result<(File, PathBuf)> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Removes staging files of objects whose names are not after `file`'s. Objects are written in the order of their
-/// names, so whoever still has such a file has lost already.
+/// Removes staging files of objects that are there: whoever still has one has lost already. Only of objects named like
+/// `file`, with a name of the same length: others, such as pointers, may be in the middle of being replaced.
 fn remove_leftovers(file: &Path) {
     let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(|n| n.to_str()))
     else {
@@ -201,9 +260,9 @@ fn remove_leftovers(file: &Path) {
         let leftover = entry.file_name();
         let staged = leftover.to_str().and_then(|text| text.split_once('#'));
         if staged.is_some_and(|(object, number)| {
-            object <= name
-                && object.len() == name.len()
+            object.len() == name.len()
                 && number.bytes().all(|b| b.is_ascii_digit())
+                && folder.join(object).exists()
         }) {
             let _ = fs::remove_file(entry.path());
         }
@@ -226,6 +285,17 @@ fn create_folder(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the bytes and the name of a file durable.
+async fn sync(file: PathBuf) -> Result<()> {
+    blocking(move || {
+        File::open(&file)
+            .and_then(|written| written.sync_all())
+            .and_then(|()| sync_folder_of(&file))
+            .map_err(generic)
+    })
+    .await
 }
 
 /// Makes the name of a file durable. Only Unix needs it and can do it.

@@ -18,6 +18,7 @@ use object_store::{
 use super::{folder::Folder, *};
 use crate::fixture::{project_of, revision};
 
+mod folder;
 mod s3;
 
 /// A version with something in it, told apart by its author.

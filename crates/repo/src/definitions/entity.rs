@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use vintner_core::{EntityName, JoinKey, KeyType};
 
-use super::{DESCRIPTION, KIND, OWNER, TAGS};
+use super::{About, DESCRIPTION, KIND, OWNER, TAGS, about};
 use crate::{
     code,
     decode::{Field, Object, Reader, required},
@@ -25,15 +25,9 @@ pub struct EntityDef {
         extend("minProperties" = 1)
     )]
     pub join_keys: Vec<JoinKey>,
-    /// What it is, for people.
-    #[schemars(default)]
-    pub description: String,
-    /// Who answers for it.
-    #[schemars(default)]
-    pub owner: String,
-    /// Anything else that people or tools sort by.
-    #[schemars(default)]
-    pub tags: BTreeMap<String, String>,
+    /// For people.
+    #[schemars(flatten)]
+    pub about: About,
 }
 
 pub(super) const FIELDS: &[Field] = &[
@@ -63,12 +57,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, object: &Object<'_>, name: EntityNam
             })
         })
         .collect();
-    let about = reader.about(object);
+    let about = about::read(reader, object);
     EntityDef {
         name,
         join_keys,
-        description: about.description,
-        owner: about.owner,
-        tags: about.tags,
+        about,
     }
 }

@@ -1,11 +1,9 @@
 //! Feature services.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use vintner_core::{FeatureRef, FeatureRefError, ServiceName};
 
-use super::{DESCRIPTION, KIND, OWNER, TAGS};
+use super::{About, DESCRIPTION, KIND, OWNER, TAGS, about};
 use crate::{
     code,
     decode::{Field, Given, Object, Reader, required},
@@ -23,15 +21,9 @@ pub struct FeatureServiceDef {
     /// Its features in the order in which both paths give them: `view` for all of a view, or `view:feature`.
     #[schemars(with = "Vec<schema::FeatureReference>", length(min = 1))]
     pub features: Vec<FeatureRef>,
-    /// What it is, for people.
-    #[schemars(default)]
-    pub description: String,
-    /// Who answers for it.
-    #[schemars(default)]
-    pub owner: String,
-    /// Anything else that people or tools sort by.
-    #[schemars(default)]
-    pub tags: BTreeMap<String, String>,
+    /// For people.
+    #[schemars(flatten)]
+    pub about: About,
 }
 
 pub(super) const FIELDS: &[Field] = &[
@@ -59,13 +51,11 @@ pub(crate) fn read(
         .into_iter()
         .filter_map(|given| reference(reader, given))
         .collect();
-    let about = reader.about(object);
+    let about = about::read(reader, object);
     FeatureServiceDef {
         name,
         features,
-        description: about.description,
-        owner: about.owner,
-        tags: about.tags,
+        about,
     }
 }
 

@@ -1,11 +1,11 @@
 //! Data sources.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use vintner_core::{ColumnName, SourceName};
 
-use super::{DESCRIPTION, KIND, OWNER, TAGS};
+use super::{About, DESCRIPTION, KIND, OWNER, TAGS, about};
 use crate::{
     code,
     decode::{Field, Given, Object, Reader, optional, required},
@@ -40,15 +40,9 @@ pub struct SourceDef {
     /// Whether the rows have no time: they have always been true.
     #[schemars(default, rename = "static")]
     pub is_static: bool,
-    /// What it is, for people.
-    #[schemars(default)]
-    pub description: String,
-    /// Who answers for it.
-    #[schemars(default)]
-    pub owner: String,
-    /// Anything else that people or tools sort by.
-    #[schemars(default)]
-    pub tags: BTreeMap<String, String>,
+    /// For people.
+    #[schemars(flatten)]
+    pub about: About,
 }
 
 /// The format of a source's files.
@@ -169,7 +163,7 @@ pub(crate) fn read(
     let created_timestamp = object
         .get("created_timestamp")
         .and_then(|given| reader.name(given));
-    let about = reader.about(object);
+    let about = about::read(reader, object);
     SourceDef {
         name,
         path: path.unwrap_or_default(),
@@ -178,9 +172,7 @@ pub(crate) fn read(
         event_timestamp,
         created_timestamp,
         is_static: is_static.unwrap_or(false),
-        description: about.description,
-        owner: about.owner,
-        tags: about.tags,
+        about,
     }
 }
 

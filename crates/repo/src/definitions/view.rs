@@ -7,7 +7,7 @@ use vintner_core::{
     ColumnName, EntityName, FeatureField, FeatureType, ScalarType, SourceName, Ttl, ViewName,
 };
 
-use super::{DESCRIPTION, KIND, OWNER, TAGS, default};
+use super::{About, DESCRIPTION, KIND, OWNER, TAGS, about, default};
 use crate::{
     code,
     decode::{Field, Given, Object, Reader, optional, required},
@@ -50,15 +50,9 @@ pub struct FeatureViewDef {
     /// Whether the online store holds it.
     #[schemars(default = "yes")]
     pub online: bool,
-    /// What it is, for people.
-    #[schemars(default)]
-    pub description: String,
-    /// Who answers for it.
-    #[schemars(default)]
-    pub owner: String,
-    /// Anything else that people or tools sort by.
-    #[schemars(default)]
-    pub tags: BTreeMap<String, String>,
+    /// For people.
+    #[schemars(flatten)]
+    pub about: About,
 }
 
 /// What a view's rows are made from.
@@ -167,7 +161,7 @@ pub(crate) fn read(
         given.unwrap_or(true)
     };
     let (offline, online) = (flag(reader, "offline"), flag(reader, "online"));
-    let about = reader.about(object);
+    let about = about::read(reader, object);
     FeatureViewDef {
         name,
         entities,
@@ -179,9 +173,7 @@ pub(crate) fn read(
         lookback,
         offline,
         online,
-        description: about.description,
-        owner: about.owner,
-        tags: about.tags,
+        about,
     }
 }
 

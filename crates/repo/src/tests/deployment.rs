@@ -177,6 +177,40 @@ fn a_project_that_is_no_name() {
 }
 
 #[test]
+fn a_project_with_the_name_of_the_operational_tables() {
+    insta::assert_snapshot!(
+        report_deployment("project: system\nregistry: r\noffline_store: o\nonline_store: {type: embedded, path: p}\n"),
+        @"
+        repo::bad_name
+
+          error: the project name `system` is reserved: Vintner keeps its own tables under it
+           ╭─[vintner.yaml:1:10]
+         1 │ project: system
+           ·          ───┬──
+           ·             ╰── reserved
+         2 │ registry: r
+           ╰────
+          help: `my_system` would do
+        "
+    );
+    insta::assert_snapshot!(
+        report_deployment("project: ${P:-System}\nregistry: r\noffline_store: o\nonline_store: {type: embedded, path: p}\n"),
+        @"
+        repo::bad_name
+
+          error: the project name `System` is reserved: Vintner keeps its own tables under it
+           ╭─[vintner.yaml:1:10]
+         1 │ project: ${P:-System}
+           ·          ──────┬─────
+           ·                ╰── reserved
+         2 │ registry: r
+           ╰────
+          help: `my_System` would do
+        "
+    );
+}
+
+#[test]
 fn an_online_store_that_is_not_right() {
     insta::assert_snapshot!(with_online_store("embedded"), @r"
     repo::wrong_type

@@ -1,10 +1,10 @@
 //! Online features.
 
-use vintner_core::{FeatureType, RegistryVersion, ScalarType, Timestamp, Value};
+use vintner_core::{FeatureType, KeySchema, RegistryVersion, ScalarType, Timestamp, Value};
 use vintner_online::Status;
 use vintner_ops::api::{EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse};
 use vintner_proto::{
-    convert::{ConvertError, ConvertProblem, each},
+    convert::{ConvertError, ConvertProblem, each, key_schema},
     v1,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -42,6 +42,20 @@ impl Travels for FeatureRequest {
                 "neither `service` nor `references` is set; say which features are asked for",
             )),
         }
+    }
+}
+
+impl Travels for KeySchema {
+    type Message = v1::JoinKeysResponse;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::JoinKeysResponse {
+            join_keys: self.join_keys().iter().map(v1::JoinKey::from).collect(),
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        key_schema(message.join_keys)
     }
 }
 

@@ -27,9 +27,12 @@ use vintner_ops::{
         Summary, TrainingRows, Version, ViewDetail, ViewRun,
     },
 };
-use vintner_registry::model::{
-    About, Entity, FeatureService, Layout, Refresh, Source, SourceColumn, SourceFormat, ViewInput,
-    ViewRevision,
+use vintner_registry::{
+    model::{
+        About, Entity, FeatureService, Layout, Refresh, Source, SourceColumn, SourceFormat,
+        ViewInput, ViewRevision,
+    },
+    selection::FeatureRequest,
 };
 use vintner_repo::RepoFile;
 
@@ -140,7 +143,7 @@ fn changes(base: u64) -> Changes {
             .into_iter()
             .map(|kind| Change {
                 kind,
-                name: format!("a_{kind}"),
+                name: format!("a_{}", kind.word()),
                 action: "new_version".to_owned(),
                 reasons: vec!["the type of `temp` changes".to_owned(), String::new()],
                 data: vec!["a new Delta table".to_owned()],
@@ -467,18 +470,21 @@ impl Operations for Fake {
     }
 
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {
-        self.called(format!("list {kind}")).await?;
+        self.called(format!("list {}", kind.word())).await?;
         let summary = |name: String| Summary {
             name,
             detail: "2 features".to_owned(),
             description: String::new(),
             owner: "ops".to_owned(),
         };
-        Ok(vec![summary(kind.to_string()), summary("other".to_owned())])
+        Ok(vec![
+            summary(kind.word().to_owned()),
+            summary("other".to_owned()),
+        ])
     }
 
     async fn show(&self, kind: ObjectKind, name: &str) -> Result<Detail, OpsError> {
-        self.called(format!("show {kind} {name}")).await?;
+        self.called(format!("show {} {name}", kind.word())).await?;
         let used_by: Vec<ViewName> = vec!["weather".parse().unwrap()];
         Ok(match kind {
             ObjectKind::Entity => Detail::Entity {
@@ -531,6 +537,11 @@ impl Operations for Fake {
                 }],
             },
         })
+    }
+
+    async fn join_keys(&self, features: &FeatureRequest) -> Result<KeySchema, OpsError> {
+        self.called(format!("join_keys {features:?}")).await?;
+        Ok(key_schema())
     }
 
     async fn history(&self, limit: usize) -> Result<Vec<Version>, OpsError> {

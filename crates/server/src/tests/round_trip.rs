@@ -129,6 +129,16 @@ async fn list_and_show() {
 }
 
 #[tokio::test]
+async fn join_keys() {
+    for features in [
+        FeatureRequest::Service("delay_model".parse().unwrap()),
+        online(vec![]).features,
+    ] {
+        check(async |ops| ops.join_keys(&features).await).await;
+    }
+}
+
+#[tokio::test]
 async fn history_diff_and_rollback() {
     for limit in [0, 1, usize::MAX] {
         check(async |ops| ops.history(limit).await).await;

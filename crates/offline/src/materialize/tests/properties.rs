@@ -17,9 +17,9 @@ enum Step {
     Window(i64, i64),
 }
 
-const NOW: i64 = 100;
+pub(super) const NOW: i64 = 100;
 
-fn some_row() -> impl Strategy<Value = Row> {
+pub(super) fn some_row() -> impl Strategy<Value = Row> {
     let key = prop_oneof![8 => (1..3i64).prop_map(Some), 1 => Just(None)];
     let at =
         prop_oneof![12 => (8..13i64).prop_map(Some), 2 => Just(Some(NOW + 1)), 1 => Just(None)];
@@ -28,7 +28,7 @@ fn some_row() -> impl Strategy<Value = Row> {
     (key, at, made, v).prop_map(|(k, at, made, v)| Row { k, at, made, v })
 }
 
-fn some_rows() -> impl Strategy<Value = Vec<Row>> {
+pub(super) fn some_rows() -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(some_row(), 0..5)
 }
 
@@ -41,16 +41,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (8..12i64, 1..4i64).prop_map(|(start, length)| Step::Window(start, start + length)),
     ];
     prop::collection::vec(step, 1..9)
-}
-
-/// The rows as the table has them, with all missing created times alike.
-fn valid<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<TableRow> {
-    let mut rows: Vec<_> = rows
-        .into_iter()
-        .filter_map(|r| Some((r.k?, r.at?, r.made.unwrap_or(NOW), vec![r.v])))
-        .collect();
-    rows.sort();
-    rows
 }
 
 /// What the folder holds, what has been read of it, and rows that only the table has.
@@ -69,7 +59,7 @@ impl Model {
     }
 
     fn expected(&self) -> Vec<TableRow> {
-        valid(self.files.values().flatten().chain(&self.ghosts))
+        as_table(self.files.values().flatten().chain(&self.ghosts), NOW)
     }
 
     fn name(&self, file: usize) -> Option<String> {
@@ -114,7 +104,7 @@ async fn row_local_runs_agree_with_one(steps: &[Step]) -> Result<(), TestCaseErr
                 let inside = |at: i64| (*start..*end).contains(&at);
                 let mut found = world.table(&view).await;
                 found.retain(|row| inside(row.1));
-                let mut want = valid(&model.current());
+                let mut want = as_table(&model.current(), NOW);
                 want.retain(|row| inside(row.1));
                 prop_assert_eq!(found, want, "{}", run.plan);
                 model
@@ -236,7 +226,7 @@ fn naive_latest(table: &[TableRow], now: i64) -> Vec<TableRow> {
     latest.into_values().cloned().collect()
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -8,16 +8,6 @@ use crate::{
     materialize::{Action, MaterializeError, MaterializeRequest},
 };
 
-/// The rows of files as a row-local view's table has them.
-fn as_table(rows: &[Row], now: i64) -> Vec<TableRow> {
-    let mut table: Vec<_> = rows
-        .iter()
-        .filter_map(|r| Some((r.k?, r.at?, r.made.unwrap_or(now), vec![r.v])))
-        .collect();
-    table.sort();
-    table
-}
-
 #[tokio::test]
 async fn the_first_run_takes_everything_and_the_next_finds_nothing_new() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! A world for tests: one folder of Parquet files with keys, times and values, and the views over it.
+//! A world for tests: a folder of Parquet files and a Delta table with keys, times and values, and the views over them.
 
 use std::{collections::BTreeMap, fs::File, sync::Arc};
 
@@ -7,10 +7,12 @@ use arrow::{
     datatypes::{Int64Type, TimestampMicrosecondType},
 };
 use datafusion::prelude::SessionContext;
+use deltalake::{DeltaTable, protocol::SaveMode};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, memory::InMemory};
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
+use url::Url;
 use vintner_core::{
     FeatureField, FeatureType, JoinKey, KeySchema, KeyType, ProjectName, ScalarType, SourceName,
     Timestamp, Ttl,
@@ -48,6 +50,16 @@ pub(super) fn row(k: i64, at: i64, v: i64) -> Row {
     }
 }
 
+/// The rows of a source as a row-local view's table has them, after runs at `now`.
+pub(super) fn as_table<'a>(rows: impl IntoIterator<Item = &'a Row>, now: i64) -> Vec<TableRow> {
+    let mut table: Vec<_> = rows
+        .into_iter()
+        .filter_map(|r| Some((r.k?, r.at?, r.made.unwrap_or(now), vec![r.v])))
+        .collect();
+    table.sort();
+    table
+}
+
 /// One row of a view's table: key, event time, created time, feature values.
 pub(super) type TableRow = (i64, i64, i64, Vec<Option<i64>>);
 
@@ -77,7 +89,12 @@ impl World {
         Self {
             sources: Sources::new(folder.path()),
             store: OfflineStore::over(objects, "memory:///offline".parse().unwrap()),
-            declared: [source("events", false), source("names", true)].into(),
+            declared: [
+                source("events", false),
+                source("names", true),
+                delta_source("readings"),
+            ]
+            .into(),
             session,
             project: "p".parse().unwrap(),
             folder,
@@ -102,24 +119,25 @@ impl World {
     pub(super) fn write_at(&self, path: &str, rows: &[Row]) {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let ints = |get: fn(&Row) -> Option<i64>| -> ArrayRef {
-            Arc::new(Int64Array::from_iter(rows.iter().map(get)))
-        };
-        let times = |get: fn(&Row) -> Option<i64>| -> ArrayRef {
-            let times = TimestampMicrosecondArray::from_iter(rows.iter().map(get));
-            Arc::new(times.with_timezone("UTC"))
-        };
-        let batch = RecordBatch::try_from_iter_with_nullable([
-            ("k", ints(|r| r.k), true),
-            ("at", times(|r| r.at), true),
-            ("made", times(|r| r.made), true),
-            ("v", ints(|r| r.v), true),
-        ])
-        .unwrap();
+        let batch = batch(rows);
         let mut writer =
             ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
+    }
+
+    /// The Delta table `readings`, which is made when it is not there.
+    pub(super) async fn readings(&self) -> DeltaTable {
+        let path = self.path("readings");
+        std::fs::create_dir_all(&path).unwrap();
+        let url = Url::from_directory_path(&path).unwrap();
+        DeltaTable::try_from_url(url).await.unwrap()
+    }
+
+    /// Writes rows to `readings`.
+    pub(super) async fn write_readings(&self, mode: SaveMode, rows: &[Row]) {
+        let write = self.readings().await.write([batch(rows)]);
+        write.with_save_mode(mode).await.unwrap();
     }
 
     /// Removes `events/<name>.parquet`.
@@ -217,6 +235,24 @@ impl World {
     }
 }
 
+/// Rows with the columns of the world's sources.
+fn batch(rows: &[Row]) -> RecordBatch {
+    let ints = |get: fn(&Row) -> Option<i64>| -> ArrayRef {
+        Arc::new(Int64Array::from_iter(rows.iter().map(get)))
+    };
+    let times = |get: fn(&Row) -> Option<i64>| -> ArrayRef {
+        let times = TimestampMicrosecondArray::from_iter(rows.iter().map(get));
+        Arc::new(times.with_timezone("UTC"))
+    };
+    RecordBatch::try_from_iter_with_nullable([
+        ("k", ints(|r| r.k), true),
+        ("at", times(|r| r.at), true),
+        ("made", times(|r| r.made), true),
+        ("v", ints(|r| r.v), true),
+    ])
+    .unwrap()
+}
+
 /// A world with its tables seen through another store.
 pub(super) struct Through<'a> {
     world: &'a World,
@@ -304,6 +340,12 @@ fn source(name: &str, is_static: bool) -> (SourceName, Source) {
     (name, source)
 }
 
+fn delta_source(name: &str) -> (SourceName, Source) {
+    let (name, source) = source(name, false);
+    let format = SourceFormat::Delta;
+    (name, Source { format, ..source })
+}
+
 fn view(name: &str, query: &str, sources: &[&str], features: &[&str]) -> ViewRevision {
     let key = JoinKey {
         name: "k".parse().unwrap(),
@@ -348,6 +390,21 @@ pub(super) fn row_local() -> ViewRevision {
             "plain",
             "SELECT k, at, made, v FROM events",
             &["events"],
+            &["v"],
+        )
+    }
+}
+
+/// Every row of the Delta table `readings`, in a view of that name.
+pub(super) fn row_local_over_delta(name: &str) -> ViewRevision {
+    ViewRevision {
+        refresh: Refresh::RowLocal {
+            source: "readings".parse().unwrap(),
+        },
+        ..view(
+            name,
+            "SELECT k, at, made, v FROM readings",
+            &["readings"],
             &["v"],
         )
     }

@@ -305,6 +305,31 @@ async fn csv_is_read_by_its_header() {
 }
 
 #[tokio::test]
+async fn csv_numbers_that_are_padded_with_zeros_are_text() {
+    let folder = Folder::new();
+    folder.text(
+        "t.csv",
+        "code,padded,signed,zero,fraction,number\n7,1.5,-1,0,0.5,7\n007,01.5,-01,0,0.25,70\n",
+    );
+    assert_snapshot!(schema_of(&folder, &csv("t.csv")).await, @"
+    code string
+    padded string
+    signed string
+    zero int64
+    fraction float64
+    number int64
+    ");
+    assert_snapshot!(table_of(rows(&folder, &csv("t.csv")).await), @"
+    +------+--------+--------+------+----------+--------+
+    | code | padded | signed | zero | fraction | number |
+    +------+--------+--------+------+----------+--------+
+    | 007  | 01.5   | -01    | 0    | 0.25     | 70     |
+    | 7    | 1.5    | -1     | 0    | 0.5      | 7      |
+    +------+--------+--------+------+----------+--------+
+    ");
+}
+
+#[tokio::test]
 async fn csv_columns_may_come_in_another_order_in_each_file() {
     let folder = Folder::new();
     folder
