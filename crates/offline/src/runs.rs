@@ -180,11 +180,11 @@ impl Runs {
                 let rows = rows.map_err(|e| self.table.read_error(e))?;
                 let batches = self.collect(rows).await;
                 for batch in batches.map_err(|e| self.table.read_error(e))? {
-                    files.write(&batch).await?;
+                    files.write(0, &batch).await?;
                 }
             }
             let batch = write_batch(run).map_err(|e| self.table.write_error(e))?;
-            files.write(&batch).await
+            files.write(0, &batch).await
         };
         if let Err(error) = written.await {
             files.abandon().await;

@@ -12,7 +12,6 @@ use deltalake::{
     logstore::CommitOrBytes,
     protocol::{DeltaOperation, SaveMode},
 };
-use object_store::{ObjectStoreExt, path::Path};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -63,7 +62,10 @@ impl Change {
         base: Option<&TableState>,
     ) -> Result<u64, DeltaError> {
         let version = base.map_or(0, |base| base.version() + 1);
-        let paths: Vec<_> = self.written.adds.iter().map(|a| a.path.clone()).collect();
+        let new_files = Written {
+            adds: self.written.adds.clone(),
+            rows: 0,
+        };
         let id = Uuid::new_v4().to_string();
         let commit = self.into_commit(table, base, version, &id)?;
         let bytes = commit.get_bytes().map_err(|e| table.write_error(e))?;
@@ -83,7 +85,7 @@ impl Change {
                 Ok(version)
             }
             Ok(Some(_)) => {
-                discard(table, &paths).await;
+                new_files.discard(table).await;
                 Err(DeltaError::Conflict {
                     table: table.to_string(),
                     version,
@@ -148,16 +150,6 @@ impl Change {
 
 fn is_ours(actions: &[Action], id: &str) -> bool {
     info(actions, COMMIT_KEY).and_then(Value::as_str) == Some(id)
-}
-
-/// Takes away files that no version has. What cannot be deleted is left to `vacuum`.
-async fn discard(table: &Table, paths: &[String]) {
-    let objects = table.objects();
-    for path in paths {
-        if let Err(error) = objects.delete(&Path::from(path.as_str())).await {
-            tracing::debug!(%table, path, "could not delete a file that was not committed: {error}");
-        }
-    }
 }
 
 /// Sums up the log now and then, so that it is read fast. The version stands whether or not that works.

@@ -15,8 +15,10 @@ pub mod table;
 mod change;
 mod data_files;
 mod local;
+mod parquet_file;
 mod scan;
 mod stats;
+mod upload;
 
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -28,4 +30,4 @@ pub use store::OfflineStore;
 pub use table::{DataFile, Table, TableState};
 
 pub(crate) use change::AddedFiles;
-pub(crate) use data_files::DataFiles;
+pub(crate) use data_files::{DataFiles, Written};

@@ -14,6 +14,7 @@ mod admission;
 mod error;
 mod execute;
 mod input;
+mod lanes;
 mod latest;
 mod news;
 mod online;
