@@ -22,11 +22,27 @@ use super::{
 };
 
 /// Past this many bytes a data file is closed and the next one begun.
-const TARGET_BYTES: usize = 128 << 20;
+pub(crate) const TARGET_BYTES: usize = 128 << 20;
 /// A row group of wide rows is closed at this many bytes in memory.
 const ROW_GROUP_BYTES: usize = 48 << 20;
 /// All lanes together hold at most so many bytes; past them the fullest one becomes a row group.
 const LANES_BYTES: usize = 128 << 20;
+
+/// How the rows of new files are arranged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Arrangement {
+    /// As they come. A file is closed when it is large enough.
+    AsTheyCome,
+    /// Each file has its rows in the order of these columns, nulls first, and is closed when the writer is told to. It is
+    /// marked as such by its name, which is what the log keeps of it.
+    Sorted {
+        /// The columns.
+        by: Vec<String>,
+    },
+}
+
+/// What the names of sorted files begin with.
+pub(super) const SORTED: &str = "sorted-";
 
 /// New data files of a table. Rows come in lanes; a row group has rows of one lane, as long as there are enough, so
 /// that what was near each other in the input stays so in the table.
@@ -81,7 +97,12 @@ impl Written {
 
 impl DataFiles {
     /// New files with the columns of `schema`, with statistics of the columns named.
-    pub(crate) fn new(table: &Table, schema: &StructType, statistics: Vec<String>) -> Self {
+    pub(crate) fn new(
+        table: &Table,
+        schema: &StructType,
+        statistics: Vec<String>,
+        arrangement: Arrangement,
+    ) -> Self {
         let schema = file_schema(schema);
         // One row group waits while one is encoded.
         let (row_groups, incoming) = mpsc::channel(1);
@@ -89,6 +110,7 @@ impl DataFiles {
             table: table.clone(),
             schema: schema.clone(),
             statistics,
+            arrangement,
             open: None,
             closing: JoinSet::new(),
             adds: Vec::new(),
@@ -135,11 +157,29 @@ impl DataFiles {
         Ok(())
     }
 
+    /// Closes the file that is being written; what comes next begins another one.
+    ///
+    /// # Errors
+    /// [`DeltaError::Write`]; then [`DataFiles::abandon`] is the only thing left to do.
+    pub(crate) async fn next_file(&mut self) -> Result<(), DeltaError> {
+        self.send_rest().await?;
+        self.send(Message::NextFile).await
+    }
+
     /// Closes the files.
     ///
     /// # Errors
     /// [`DeltaError::Write`]; then no new file is left.
     pub(crate) async fn finish(mut self) -> Result<Written, DeltaError> {
+        self.send_rest().await?;
+        self.send(Message::Finish).await?;
+        Ok(Written {
+            adds: self.outcome().await?,
+            rows: self.rows,
+        })
+    }
+
+    async fn send_rest(&mut self) -> Result<(), DeltaError> {
         // What is left of the lanes goes together: few rows make one row group and one file.
         let mut rest = Lane::default();
         for lane in std::mem::take(&mut self.lanes) {
@@ -153,14 +193,10 @@ impl DataFiles {
                 }
             }
         }
-        if rest.rows > 0 {
-            self.send(Message::RowGroup(rest.batches)).await?;
+        match rest.rows {
+            0 => Ok(()),
+            _ => self.send(Message::RowGroup(rest.batches)).await,
         }
-        self.send(Message::Finish).await?;
-        Ok(Written {
-            adds: self.outcome().await?,
-            rows: self.rows,
-        })
     }
 
     /// Takes away what was written.
@@ -198,6 +234,7 @@ impl DataFiles {
 /// What the task that writes is told. When it is told nothing any more, what it has written is not wanted.
 enum Message {
     RowGroup(Vec<RecordBatch>),
+    NextFile,
     Finish,
 }
 
@@ -241,6 +278,7 @@ struct Files {
     table: Table,
     schema: SchemaRef,
     statistics: Vec<String>,
+    arrangement: Arrangement,
     open: Option<(ParquetFile, Upload)>,
     /// Files whose last bytes are on their way.
     closing: JoinSet<Result<Add, DeltaError>>,
@@ -255,6 +293,7 @@ impl Files {
         let outcome = loop {
             let done = match incoming.recv().await {
                 Some(Message::RowGroup(rows)) => self.append(rows).await,
+                Some(Message::NextFile) => self.close_open().await,
                 Some(Message::Finish) => break self.close_all().await,
                 None => break Err(self.table.write_error("it was given up")),
             };
@@ -275,9 +314,13 @@ impl Files {
         let (file, mut upload) = match self.open.take() {
             Some(open) => open,
             None => {
-                let file = ParquetFile::new(&self.schema, &self.statistics, &rows);
+                let (prefix, sorted_by) = match &self.arrangement {
+                    Arrangement::AsTheyCome => ("part-", &[][..]),
+                    Arrangement::Sorted { by } => (SORTED, by.as_slice()),
+                };
+                let file = ParquetFile::new(&self.schema, &self.statistics, sorted_by, &rows);
                 let file = file.map_err(|e| self.table.write_error(e))?;
-                let path = Path::from(format!("part-{}.parquet", Uuid::new_v4()));
+                let path = Path::from(format!("{prefix}{}.parquet", Uuid::new_v4()));
                 (file, Upload::new(self.table.objects(), path))
             }
         };
@@ -292,7 +335,7 @@ impl Files {
             Ok(file)
         };
         match put.await {
-            Ok(file) if file.bytes() >= TARGET_BYTES => self.close(file, upload).await,
+            Ok(file) if self.is_complete(&file) => self.close(file, upload).await,
             Ok(file) => {
                 self.open = Some((file, upload));
                 Ok(())
@@ -302,6 +345,10 @@ impl Files {
                 Err(error)
             }
         }
+    }
+
+    fn is_complete(&self, file: &ParquetFile) -> bool {
+        self.arrangement == Arrangement::AsTheyCome && file.bytes() >= TARGET_BYTES
     }
 
     /// Ends a file. Its last bytes go their way while the next file begins, but no more than one file's.
@@ -325,10 +372,15 @@ impl Files {
         }
     }
 
-    async fn close_all(&mut self) -> Result<(), DeltaError> {
-        if let Some((file, upload)) = self.open.take() {
-            self.close(file, upload).await?;
+    async fn close_open(&mut self) -> Result<(), DeltaError> {
+        match self.open.take() {
+            Some((file, upload)) => self.close(file, upload).await,
+            None => Ok(()),
         }
+    }
+
+    async fn close_all(&mut self) -> Result<(), DeltaError> {
+        self.close_open().await?;
         self.wait_for_closing().await
     }
 

@@ -40,7 +40,7 @@ use parquet::{
     basic::{Compression, Encoding, Type},
     errors::ParquetError,
     file::{
-        metadata::ParquetMetaData,
+        metadata::{ParquetMetaData, SortingColumn},
         properties::{EnabledStatistics, WriterProperties},
         writer::SerializedFileWriter,
     },
@@ -75,13 +75,14 @@ pub(super) struct ParquetFile {
 
 impl ParquetFile {
     /// A file of the columns of `schema`; `first` is what it begins with, and decides on the encoding of columns.
-    /// `pruned_by` names the columns that readers skip by.
+    /// `pruned_by` names the columns that readers skip by, `sorted_by` those that the rows are sorted by.
     ///
     /// # Errors
     /// When the columns do not make a Parquet schema.
     pub(super) fn new(
         schema: &SchemaRef,
         pruned_by: &[String],
+        sorted_by: &[String],
         first: &[RecordBatch],
     ) -> Result<Self, Error> {
         let parquet = ArrowSchemaConverter::new().convert(schema)?;
@@ -117,6 +118,18 @@ impl ParquetFile {
                 }
                 _ => {}
             }
+        }
+        if !sorted_by.is_empty() {
+            let leaf =
+                |name: &String| Some(leaves[..schema.index_of(name).ok()?].iter().sum::<usize>());
+            let sorted = sorted_by.iter().map_while(|name| {
+                Some(SortingColumn {
+                    column_idx: i32::try_from(leaf(name)?).ok()?,
+                    descending: false,
+                    nulls_first: true,
+                })
+            });
+            properties = properties.set_sorting_columns(Some(sorted.collect()));
         }
         let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties.build()))?;
         let (writer, row_groups) = writer.into_serialized_writer()?;

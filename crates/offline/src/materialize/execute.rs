@@ -21,7 +21,8 @@ use super::{
     run::RunEvent,
 };
 use crate::delta::{
-    Change, Columns, DataFile, DataFiles, DeltaError, Table, TableState, ViewLayout, Written,
+    Arrangement, Change, Columns, DataFile, DataFiles, DeltaError, Effect, Table, TableState,
+    ViewLayout, Written,
     layout::{EVENT_TIMESTAMP, file_schema},
 };
 
@@ -67,7 +68,7 @@ struct Replaced {
     /// Rows of the files that go away, but are not in the window.
     staying: Option<LogicalPlan>,
     staying_bytes: u64,
-    predicate: Option<String>,
+    effect: Effect,
 }
 
 impl Execution<'_> {
@@ -96,7 +97,10 @@ impl Execution<'_> {
             (Columns::Same, Some(base)) => base.columns().as_ref().clone(),
             (Columns::Same, None) => layout.delta().map_err(|e| self.delta_error(e))?,
         };
-        let new_files = || DataFiles::new(self.table, &schema, layout.statistics_columns());
+        let new_files = || {
+            let statistics = layout.statistics_columns();
+            DataFiles::new(self.table, &schema, statistics, Arrangement::AsTheyCome)
+        };
         let mut admitted = Total::default();
         let mut files = new_files();
         let mut apart = (replaced.staying_bytes > MERGE_BYTES).then(new_files);
@@ -140,7 +144,7 @@ impl Execution<'_> {
             written,
             removes: replaced.removes,
             columns,
-            replaces: replaced.predicate,
+            effect: replaced.effect,
             info: vec![
                 (progress::KEY.to_owned(), self.record(plan, &admitted)?),
                 ("vintner.reason".to_owned(), json!(plan.reason)),
@@ -203,7 +207,7 @@ impl Execution<'_> {
             removes: Vec::new(),
             staying: None,
             staying_bytes: 0,
-            predicate: None,
+            effect: Effect::Appends,
         };
         let Some(base) = self.base else {
             return Ok(replaced);
@@ -212,7 +216,7 @@ impl Execution<'_> {
             Action::NothingNew | Action::AppendFiles(_) => {}
             Action::ReplaceAll { .. } => {
                 replaced.removes = base.files().iter().map(DataFile::removal).collect();
-                replaced.predicate = Some("true".to_owned());
+                replaced.effect = Effect::Replaces("true".to_owned());
             }
             Action::ReplaceWindow(_) => {
                 let mut partly = Vec::new();
@@ -236,7 +240,7 @@ impl Execution<'_> {
                         staying.map_err(|e| self.delta_error(self.table.read_error(e)))?;
                     replaced.staying = Some(staying);
                 }
-                replaced.predicate = Some(predicate(window));
+                replaced.effect = Effect::Replaces(predicate(window));
             }
         }
         Ok(replaced)

@@ -24,7 +24,7 @@ mod request;
 mod run;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use admission::RowCounts;
 pub use error::MaterializeError;

@@ -5,4 +5,4 @@ mod online;
 mod plans;
 mod properties;
 mod runs;
-mod world;
+pub(crate) mod world;
