@@ -11,6 +11,7 @@
 pub mod delta;
 pub mod historical;
 pub mod join;
+pub mod maintenance;
 pub mod materialize;
 pub mod planner;
 pub mod runs;
