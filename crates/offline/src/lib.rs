@@ -12,6 +12,7 @@ pub mod delta;
 pub mod feature_table;
 pub mod historical;
 pub mod join;
+pub mod maintenance;
 pub mod materialize;
 pub mod planner;
 pub mod runs;

@@ -22,7 +22,10 @@ use uuid::Uuid;
 use vintner_core::{ProjectName, ScalarType, Timestamp, ViewId, ViewName};
 
 use crate::{
-    delta::{Change, Columns, DataFiles, DeltaError, OfflineStore, Table, TableState, layout},
+    delta::{
+        Arrangement, Change, Columns, DataFiles, DeltaError, Effect, OfflineStore, Table,
+        TableState, Waits, layout,
+    },
     planner::session::{EngineConfig, session},
 };
 
@@ -119,10 +122,10 @@ impl Runs {
     /// # Errors
     /// [`DeltaError`]; then there is no record.
     pub async fn try_record(&self, run: &RunRecord) -> Result<(), DeltaError> {
-        let mut attempts = 1;
+        let mut waits = Waits::new(ATTEMPTS - 1);
         loop {
             match self.append(run).await {
-                Err(error) if error.is_conflict() && attempts < ATTEMPTS => attempts += 1,
+                Err(error) if error.is_conflict() && waits.next().await => {}
                 other => return other,
             }
         }
@@ -171,7 +174,7 @@ impl Runs {
         let schema = schema();
         let columns = layout::delta_schema(&schema)?;
         let statistics = vec!["started_at".to_owned()];
-        let mut files = DataFiles::new(&self.table, &columns, statistics);
+        let mut files = DataFiles::new(&self.table, &columns, statistics, Arrangement::AsTheyCome);
         let small = base.as_ref().map(small_files).unwrap_or_default();
         let written = async {
             if let (Some(base), false) = (&base, small.is_empty()) {
@@ -180,11 +183,11 @@ impl Runs {
                 let rows = rows.map_err(|e| self.table.read_error(e))?;
                 let batches = self.collect(rows).await;
                 for batch in batches.map_err(|e| self.table.read_error(e))? {
-                    files.write(&batch).await?;
+                    files.write(0, &batch).await?;
                 }
             }
             let batch = write_batch(run).map_err(|e| self.table.write_error(e))?;
-            files.write(&batch).await
+            files.write(0, &batch).await
         };
         if let Err(error) = written.await {
             files.abandon().await;
@@ -197,7 +200,7 @@ impl Runs {
                 Some(base) if *base.columns() == columns => Columns::Same,
                 _ => Columns::New(columns),
             },
-            replaces: None,
+            effect: Effect::Appends,
             info: Vec::new(),
         };
         change.commit(&self.table, base.as_ref()).await.map(drop)

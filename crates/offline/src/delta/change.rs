@@ -12,18 +12,19 @@ use deltalake::{
     logstore::CommitOrBytes,
     protocol::{DeltaOperation, SaveMode},
 };
-use object_store::{ObjectStoreExt, path::Path};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    data_files::Written,
+    data_files::{TARGET_BYTES, Written},
     error::{DeltaError, cause},
     table::{Table, TableState, info},
 };
 
 /// The key of the id that tells a commit of ours from another one's.
 const COMMIT_KEY: &str = "vintner.commit";
+/// How many versions of others a change follows before it is planned again.
+const VERSIONS_TO_FOLLOW: u64 = 64;
 /// After how many versions the log is summed up in a checkpoint.
 const CHECKPOINT_EVERY: u64 = 10;
 
@@ -45,50 +46,89 @@ pub struct Change {
     pub(crate) removes: Vec<Remove>,
     /// The columns.
     pub columns: Columns,
-    /// What is replaced, for people who read the log; none when nothing is.
-    pub replaces: Option<String>,
+    /// What happens to the rows.
+    pub effect: Effect,
     /// What goes into the commit's info, by key.
     pub info: Vec<(String, Value)>,
 }
 
+/// What a version does to the rows of the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// They stay, and there are more.
+    Appends,
+    /// Some are replaced: which, in SQL, for people who read the log.
+    Replaces(String),
+    /// They are the same, in other files.
+    Rearranges,
+}
+
 impl Change {
-    /// Writes the version after `base`, or the first one. Either all of it is there afterwards or nothing.
+    /// Writes the version after `base`, or the first one. Either all of it is there afterwards or nothing. When others have
+    /// written versions meanwhile that this one can follow, it follows them.
     ///
     /// # Errors
-    /// [`DeltaError::Conflict`] when that version is there already, and is another's. [`DeltaError::Write`] otherwise.
-    /// In both cases the table is as it was, and the new files are taken away again where that is safe.
+    /// [`DeltaError::Conflict`] when somebody else has written a version that this one cannot follow.
+    /// [`DeltaError::Write`] otherwise. In both cases the table is as it was, and the new files are taken away again where
+    /// that is safe.
     pub(crate) async fn commit(
-        self,
+        mut self,
         table: &Table,
         base: Option<&TableState>,
     ) -> Result<u64, DeltaError> {
-        let version = base.map_or(0, |base| base.version() + 1);
-        let paths: Vec<_> = self.written.adds.iter().map(|a| a.path.clone()).collect();
+        if self.effect == Effect::Rearranges {
+            let removes = self.removes.iter_mut();
+            removes.for_each(|remove| remove.data_change = false);
+            let adds = self.written.adds.iter_mut();
+            adds.for_each(|add| add.data_change = false);
+        }
+        let first = base.map_or(0, |base| base.version() + 1);
+        for version in first..first + VERSIONS_TO_FOLLOW {
+            match self.put(table, base, version).await? {
+                Put::Done => {
+                    checkpoint(table, version).await;
+                    return Ok(version);
+                }
+                Put::Taken(other) if base.is_some() && self.can_follow(&other) => {
+                    tracing::debug!(%table, version, "another change was first; this one follows it");
+                }
+                Put::Taken(_) => {
+                    self.written.discard(table).await;
+                    return Err(DeltaError::Conflict {
+                        table: table.to_string(),
+                        version,
+                    });
+                }
+            }
+        }
+        self.written.discard(table).await;
+        Err(DeltaError::Conflict {
+            table: table.to_string(),
+            version: first + VERSIONS_TO_FOLLOW,
+        })
+    }
+
+    async fn put(
+        &self,
+        table: &Table,
+        base: Option<&TableState>,
+        version: u64,
+    ) -> Result<Put, DeltaError> {
         let id = Uuid::new_v4().to_string();
-        let commit = self.into_commit(table, base, version, &id)?;
+        let commit = self.as_commit(table, base, version, &id)?;
         let bytes = commit.get_bytes().map_err(|e| table.write_error(e))?;
         let bytes = CommitOrBytes::LogBytes(bytes);
         let put = table
             .log()
             .write_commit_entry(version, bytes, Uuid::new_v4());
         let Err(error) = put.await else {
-            checkpoint(table, version).await;
-            return Ok(version);
+            return Ok(Put::Done);
         };
         // An object store may have written what it says it has not: the answer was lost, and its own second try
         // found the first one's object.
         match table.actions(version).await {
-            Ok(Some(actions)) if is_ours(&actions, &id) => {
-                checkpoint(table, version).await;
-                Ok(version)
-            }
-            Ok(Some(_)) => {
-                discard(table, &paths).await;
-                Err(DeltaError::Conflict {
-                    table: table.to_string(),
-                    version,
-                })
-            }
+            Ok(Some(actions)) if is_ours(&actions, &id) => Ok(Put::Done),
+            Ok(Some(actions)) => Ok(Put::Taken(actions)),
             // What is unknown may still arrive, so its files stay.
             Ok(None) | Err(_) => Err(match error {
                 TransactionError::ObjectStore { source } => table.write_error(source),
@@ -97,8 +137,20 @@ impl Change {
         }
     }
 
-    fn into_commit(
-        self,
+    /// Whether this change is right also after another one. What removes rows or adds some was planned from what the
+    /// table's rows were made of, so only what moves rows may come before it; what moves rows itself can follow
+    /// everything but another move or removal of the same ones.
+    fn can_follow(&self, other: &[Action]) -> bool {
+        let is_compatible = other.iter().all(|action| match action {
+            Action::Remove(remove) => !self.removes.iter().any(|ours| ours.path == remove.path),
+            Action::Metadata(_) | Action::Protocol(_) => false,
+            _ => true,
+        });
+        is_compatible && (self.effect == Effect::Rearranges || is_rearrangement(other))
+    }
+
+    fn as_commit(
+        &self,
         table: &Table,
         base: Option<&TableState>,
         version: u64,
@@ -123,41 +175,65 @@ impl Change {
                 actions.push(Action::Metadata(metadata.map_err(|e| fail(e.into()))?));
             }
         }
-        actions.extend(self.removes.into_iter().map(Action::Remove));
-        actions.extend(self.written.adds.into_iter().map(Action::Add));
-        let operation = DeltaOperation::Write {
-            mode: match (base, &self.replaces) {
-                (Some(_), None) => SaveMode::Append,
-                (None, _) => SaveMode::ErrorIfExists,
-                (Some(_), Some(_)) => SaveMode::Overwrite,
-            },
-            partition_by: None,
-            predicate: self.replaces,
-        };
+        actions.extend(self.removes.iter().cloned().map(Action::Remove));
+        actions.extend(self.written.adds.iter().cloned().map(Action::Add));
+        let operation = self.operation(base.is_none());
         if let Some(base) = base {
             let allowed = PROTOCOL.can_commit(base.snapshot().as_ref(), &actions, &operation);
             allowed.map_err(|e| fail(e.into()))?;
         }
-        let mut info: HashMap<_, _> = self.info.into_iter().collect();
+        let mut info: HashMap<_, _> = self.info.iter().cloned().collect();
         info.insert(COMMIT_KEY.to_owned(), json!(id));
         let transaction = i64::try_from(version).unwrap_or(i64::MAX);
         let transaction = Transaction::new(table.application(), transaction);
         Ok(CommitData::new(actions, operation, info, vec![transaction]))
     }
+
+    fn operation(&self, is_first: bool) -> DeltaOperation {
+        let (mode, predicate) = match &self.effect {
+            _ if is_first => (SaveMode::ErrorIfExists, None),
+            Effect::Appends => (SaveMode::Append, None),
+            Effect::Replaces(what) => (SaveMode::Overwrite, Some(what.clone())),
+            Effect::Rearranges => {
+                return DeltaOperation::Optimize {
+                    predicate: None,
+                    target_size: i64::try_from(TARGET_BYTES).unwrap_or(i64::MAX),
+                };
+            }
+        };
+        DeltaOperation::Write {
+            mode,
+            partition_by: None,
+            predicate,
+        }
+    }
+}
+
+/// Whether a commit puts rows into other files and does nothing else. One that adds and removes nothing may still say what
+/// was read.
+fn is_rearrangement(actions: &[Action]) -> bool {
+    let mut removes = false;
+    let only_moves = actions.iter().all(|action| match action {
+        Action::Add(add) => !add.data_change,
+        Action::Remove(remove) => {
+            removes = true;
+            !remove.data_change
+        }
+        _ => true,
+    });
+    only_moves && removes
+}
+
+/// What became of a version that was to be written.
+enum Put {
+    /// It is there.
+    Done,
+    /// Somebody else's is, and does this.
+    Taken(Vec<Action>),
 }
 
 fn is_ours(actions: &[Action], id: &str) -> bool {
     info(actions, COMMIT_KEY).and_then(Value::as_str) == Some(id)
-}
-
-/// Takes away files that no version has. What cannot be deleted is left to `vacuum`.
-async fn discard(table: &Table, paths: &[String]) {
-    let objects = table.objects();
-    for path in paths {
-        if let Err(error) = objects.delete(&Path::from(path.as_str())).await {
-            tracing::debug!(%table, path, "could not delete a file that was not committed: {error}");
-        }
-    }
 }
 
 /// Sums up the log now and then, so that it is read fast. The version stands whether or not that works.
@@ -178,34 +254,210 @@ async fn checkpoint(table: &Table, version: u64) {
 /// What commits have done to the rows, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct AddedFiles {
-    paths: Vec<String>,
-    /// Whether compaction has put added rows together with others.
-    mixed: bool,
+    files: Vec<AddedFile>,
+    /// Added files whose rows compaction has put into others.
+    moved: Vec<Moved>,
+    is_unclear: bool,
+}
+
+/// A file of added rows, and the newest version that has it when that is not the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AddedFile {
+    pub(crate) path: String,
+    pub(crate) version: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Moved {
+    files: Vec<AddedFile>,
+    /// The files that their rows are in now, among others.
+    into: Vec<String>,
 }
 
 impl AddedFiles {
-    /// Takes in the next commit.
-    pub(crate) fn then(&mut self, actions: Vec<Action>) {
-        for action in &actions {
-            if let Action::Remove(remove) = action {
-                let before = self.paths.len();
-                self.paths.retain(|path| *path != remove.path);
-                // The rows of a file that was replaced are in the files that replace it, and those are added. But
-                // compaction adds no rows, so its files do not say which of their rows are new.
-                self.mixed |= !remove.data_change && self.paths.len() < before;
+    /// Takes in the next commit, which wrote `version`.
+    pub(crate) fn then(&mut self, version: u64, actions: &[Action]) {
+        let mut moved = Moved {
+            files: Vec::new(),
+            into: Vec::new(),
+        };
+        for action in actions {
+            match action {
+                Action::Remove(remove) if remove.data_change => {
+                    // The rows of a file that was replaced are in the files that replace it, or gone.
+                    self.files.retain(|file| file.path != remove.path);
+                    // Some of the added rows may be gone with it, but not which.
+                    self.is_unclear |= self.moved.iter().any(|m| m.into.contains(&remove.path));
+                }
+                Action::Remove(remove) => moved.take(&remove.path, version, self),
+                _ => {}
             }
         }
         for action in actions {
             match action {
-                Action::Add(add) if add.data_change => self.paths.push(add.path),
+                Action::Add(add) if add.data_change => self.files.push(AddedFile {
+                    path: add.path.clone(),
+                    version: None,
+                }),
+                Action::Add(add) => moved.into.push(add.path.clone()),
                 _ => {}
             }
+        }
+        if !moved.files.is_empty() {
+            self.moved.push(moved);
         }
     }
 
     /// The files that hold all rows that were added, and maybe rows that moved; none when nothing less than all
     /// files does.
-    pub(crate) fn paths(self) -> Option<Vec<String>> {
-        (!self.mixed).then_some(self.paths)
+    pub(crate) fn files(self) -> Option<Vec<AddedFile>> {
+        let moved = self.moved.into_iter().flat_map(|moved| moved.files);
+        (!self.is_unclear).then(|| self.files.into_iter().chain(moved).collect())
+    }
+}
+
+impl Moved {
+    /// Compaction has put a file's rows into others, in `version`.
+    fn take(&mut self, path: &str, version: u64, added: &mut AddedFiles) {
+        let before = added.files.len();
+        added.files.retain(|file| file.path != path);
+        if added.files.len() < before {
+            self.files.push(AddedFile {
+                path: path.to_owned(),
+                version: Some(version - 1),
+            });
+        }
+        // Rows that had moved before move on, or stay in the other files of that move.
+        let (moving, staying) = std::mem::take(&mut added.moved)
+            .into_iter()
+            .partition(|moved: &Self| moved.into.iter().any(|file| file == path));
+        added.moved = staying;
+        for mut moved in Vec::into_iter(moving) {
+            moved.into.retain(|file| file != path);
+            self.files.append(&mut moved.files);
+            self.into.append(&mut moved.into);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake::kernel::Add;
+
+    use super::*;
+
+    fn add(path: &str, data_change: bool) -> Action {
+        Action::Add(Add {
+            path: path.to_owned(),
+            data_change,
+            ..Add::default()
+        })
+    }
+
+    fn remove(path: &str, data_change: bool) -> Action {
+        Action::Remove(Remove {
+            path: path.to_owned(),
+            data_change,
+            ..Remove::default()
+        })
+    }
+
+    fn added(commits: &[&[Action]]) -> Option<Vec<String>> {
+        let mut added = AddedFiles::default();
+        for (version, actions) in (10..).zip(commits) {
+            added.then(version, actions);
+        }
+        let files = added.files()?.into_iter();
+        Some(
+            files
+                .map(|file| match file.version {
+                    None => file.path,
+                    Some(version) => format!("{}@{version}", file.path),
+                })
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn added_rows_are_found_also_when_they_have_moved() {
+        let append: &[Action] = &[add("a", true)];
+        let moves: &[Action] = &[remove("a", false), remove("old", false), add("c", false)];
+        let moves_on: &[Action] = &[remove("c", false), add("d", false)];
+        let replaces: &[Action] = &[remove("a", true), add("b", true)];
+        for (commits, want) in [
+            (vec![append], Some(vec!["a"])),
+            (vec![append, replaces], Some(vec!["b"])),
+            (vec![append, moves], Some(vec!["a@10"])),
+            (vec![append, moves, moves_on], Some(vec!["a@10"])),
+            (
+                vec![append, moves, &[add("e", true)]],
+                Some(vec!["e", "a@10"]),
+            ),
+            // Compaction of other rows is nothing.
+            (
+                vec![append, &[remove("x", false), add("y", false)]],
+                Some(vec!["a"]),
+            ),
+            // Which of the added rows were replaced after they had moved nobody knows.
+            (
+                vec![append, moves, &[remove("c", true), add("e", true)]],
+                None,
+            ),
+            (vec![append, moves, moves_on, &[remove("d", true)]], None),
+        ] {
+            let want = want.map(|paths| paths.into_iter().map(str::to_owned).collect());
+            assert_eq!(added(&commits), want, "{commits:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_follows_what_it_was_not_planned_from() {
+        let change = |effect: Effect, removes: &[&str]| Change {
+            written: Written::default(),
+            removes: removes
+                .iter()
+                .map(|path| Remove {
+                    path: (*path).to_owned(),
+                    ..Remove::default()
+                })
+                .collect(),
+            columns: Columns::Same,
+            effect,
+            info: Vec::new(),
+        };
+        let appends = change(Effect::Appends, &[]);
+        let replaces = change(Effect::Replaces("true".to_owned()), &["a"]);
+        let moves = change(Effect::Rearranges, &["a"]);
+        let metadata = new_metadata(
+            &StructType::try_new([]).unwrap(),
+            [] as [&str; 0],
+            [] as [(&str, &str); 0],
+        );
+        for (other, want) in [
+            // another append: it has read what this one has
+            (vec![add("n", true)], [false, false, true]),
+            // a run that found no rows, and says so
+            (vec![], [false, false, true]),
+            (
+                vec![remove("b", true), add("n", true)],
+                [false, false, true],
+            ),
+            (
+                vec![remove("b", false), add("n", false)],
+                [true, true, true],
+            ),
+            (
+                vec![remove("a", false), add("n", false)],
+                [true, false, false],
+            ),
+            (vec![remove("a", true)], [false, false, false]),
+            (
+                vec![Action::Metadata(metadata.unwrap())],
+                [false, false, false],
+            ),
+        ] {
+            let found = [&appends, &replaces, &moves].map(|ours| ours.can_follow(&other));
+            assert_eq!(found, want, "{other:?}");
+        }
     }
 }

@@ -1,43 +1,62 @@
 //! Writes rows into new data files, which nobody sees until a commit adds them.
 
-use std::{num::NonZeroU64, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch},
-    compute::{cast, max, min},
-    datatypes::{SchemaRef, TimestampMicrosecondType},
+    array::{Array, ArrayRef, RecordBatch},
+    compute::cast,
+    datatypes::SchemaRef,
 };
-use deltalake::{
-    datafile::writer::{DeltaWriter, WriterConfig},
-    kernel::{Add, StructType},
-    parquet::{
-        basic::Compression,
-        file::properties::{EnabledStatistics, WriterProperties},
-    },
-};
-use vintner_core::Timestamp;
+use deltalake::kernel::{Add, StructType};
+use object_store::{ObjectStoreExt, path::Path};
+use tokio::{sync::mpsc, task::JoinSet};
+use uuid::Uuid;
 
 use super::{
-    error::{DeltaError, cause},
-    layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP, file_schema},
+    error::DeltaError,
+    layout::file_schema,
+    parquet_file::{ParquetFile, ROW_GROUP_ROWS},
     stats,
     table::Table,
+    upload::Upload,
 };
 
 /// Past this many bytes a data file is closed and the next one begun.
-const TARGET_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).expect("not zero");
-/// A row group is what readers skip and what the writer holds in memory.
-const ROW_GROUP_ROWS: usize = 256 * 1024;
-/// How many rows are encoded between two looks at the size of the file.
-const SLICE_ROWS: usize = 8 * 1024;
+pub(crate) const TARGET_BYTES: usize = 128 << 20;
+/// A row group of wide rows is closed at this many bytes in memory.
+const ROW_GROUP_BYTES: usize = 48 << 20;
+/// All lanes together hold at most so many bytes; past them the fullest one becomes a row group.
+const LANES_BYTES: usize = 128 << 20;
 
-/// New data files of a table. Memory: one row group, encoded, and the parts that are being uploaded.
+/// How the rows of new files are arranged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Arrangement {
+    /// As they come. A file is closed when it is large enough.
+    AsTheyCome,
+    /// Each file has its rows in the order of these columns, nulls first, and is closed when the writer is told to. It is
+    /// marked as such by its name, which is what the log keeps of it.
+    Sorted {
+        /// The columns.
+        by: Vec<String>,
+    },
+}
+
+/// What the names of sorted files begin with.
+pub(super) const SORTED: &str = "sorted-";
+
+/// New data files of a table. Rows come in lanes; a row group has rows of one lane, as long as there are enough, so
+/// that what was near each other in the input stays so in the table.
+///
+/// Row groups are encoded and uploaded by a task of their own, while more rows come in. Memory: what the lanes hold,
+/// two row groups on their way, and the parts that are being uploaded. Dropped, it stops; nothing is part of the
+/// table, but finished files are left for `vacuum`.
 pub(crate) struct DataFiles {
     table: Table,
     schema: SchemaRef,
-    writer: DeltaWriter,
+    lanes: Vec<Lane>,
+    row_groups: mpsc::Sender<Message>,
+    writing: JoinSet<Result<Vec<Add>, DeltaError>>,
     rows: u64,
-    bounded: bool,
 }
 
 /// What was written, not yet committed.
@@ -58,6 +77,16 @@ impl Written {
             .sum()
     }
 
+    /// Takes the files away again: no version has them. What cannot be deleted is left to `vacuum`.
+    pub(crate) async fn discard(self, table: &Table) {
+        let objects = table.objects();
+        for Add { path, .. } in self.adds {
+            if let Err(error) = objects.delete(&Path::from(path.as_str())).await {
+                tracing::debug!(%table, path, "could not delete a file that was not committed: {error}");
+            }
+        }
+    }
+
     /// Both together.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.adds.extend(other.adds);
@@ -68,68 +97,347 @@ impl Written {
 
 impl DataFiles {
     /// New files with the columns of `schema`, with statistics of the columns named.
-    pub(crate) fn new(table: &Table, schema: &StructType, statistics: Vec<String>) -> Self {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_statistics_enabled(EnabledStatistics::Page)
-            .set_created_by(format!("vintner {}", env!("CARGO_PKG_VERSION")))
-            .build();
+    pub(crate) fn new(
+        table: &Table,
+        schema: &StructType,
+        statistics: Vec<String>,
+        arrangement: Arrangement,
+    ) -> Self {
         let schema = file_schema(schema);
-        let config = WriterConfig::new(
-            schema.clone(),
-            Vec::new(),
-            Some(properties),
-            Some(TARGET_BYTES),
-            Some(SLICE_ROWS),
-            Default::default(),
-            Some(statistics),
-        );
+        // One row group waits while one is encoded.
+        let (row_groups, incoming) = mpsc::channel(1);
+        let files = Files {
+            table: table.clone(),
+            schema: schema.clone(),
+            statistics,
+            arrangement,
+            open: None,
+            closing: JoinSet::new(),
+            adds: Vec::new(),
+        };
+        let mut writing = JoinSet::new();
+        writing.spawn(files.write(incoming));
         Self {
             table: table.clone(),
-            writer: DeltaWriter::new(table.objects(), config),
             schema,
+            lanes: Vec::new(),
+            row_groups,
+            writing,
             rows: 0,
-            bounded: true,
         }
     }
 
-    /// Appends rows. The columns are found by name; one that the batch does not have becomes null.
+    /// Appends rows to a lane; lanes are numbered from 0. The columns are found by name; one that the batch does not
+    /// have becomes null.
     ///
     /// # Errors
     /// [`DeltaError::Write`]; then [`DataFiles::abandon`] is the only thing left to do.
-    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), DeltaError> {
-        let batch = conform(batch, &self.schema).map_err(|e| self.table.write_error(e))?;
-        self.bounded &= [EVENT_TIMESTAMP, CREATED_TIMESTAMP]
-            .iter()
-            .all(|name| batch.column_by_name(name).is_none_or(has_writable_bounds));
+    pub(crate) async fn write(
+        &mut self,
+        lane: usize,
+        batch: &RecordBatch,
+    ) -> Result<(), DeltaError> {
+        let mut batch = conform(batch, &self.schema).map_err(|e| self.table.write_error(e))?;
         self.rows += batch.num_rows() as u64;
-        let written = self.writer.write(&batch).await;
-        written.map_err(|e| self.table.write_error(cause(e)))
+        if self.lanes.len() <= lane {
+            self.lanes.resize_with(lane + 1, Lane::default);
+        }
+        while batch.num_rows() > 0 {
+            batch = self.lanes[lane].fill(&batch);
+            if self.lanes[lane].is_full() {
+                let full = std::mem::take(&mut self.lanes[lane]);
+                self.send(Message::RowGroup(full.batches)).await?;
+            }
+        }
+        while self.lanes.iter().map(|lane| lane.bytes).sum::<usize>() > LANES_BYTES {
+            let fullest = self.lanes.iter_mut().max_by_key(|lane| lane.bytes);
+            let full = fullest.map(std::mem::take).unwrap_or_default();
+            self.send(Message::RowGroup(full.batches)).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the file that is being written; what comes next begins another one.
+    ///
+    /// # Errors
+    /// [`DeltaError::Write`]; then [`DataFiles::abandon`] is the only thing left to do.
+    pub(crate) async fn next_file(&mut self) -> Result<(), DeltaError> {
+        self.send_rest().await?;
+        self.send(Message::NextFile).await
     }
 
     /// Closes the files.
     ///
     /// # Errors
-    /// [`DeltaError::Write`]. Files that were finished before stay behind, unseen, for `vacuum`.
-    pub(crate) async fn finish(self) -> Result<Written, DeltaError> {
-        let closed = self.writer.close().await;
-        let mut adds = closed.map_err(|e| self.table.write_error(cause(e)))?;
-        if !self.bounded {
-            for add in &mut adds {
-                add.stats = add.stats.as_deref().and_then(stats::without_bounds);
-            }
-        }
+    /// [`DeltaError::Write`]; then no new file is left.
+    pub(crate) async fn finish(mut self) -> Result<Written, DeltaError> {
+        self.send_rest().await?;
+        self.send(Message::Finish).await?;
         Ok(Written {
-            adds,
+            adds: self.outcome().await?,
             rows: self.rows,
         })
     }
 
-    /// Stops uploads that are under way. What stays behind is not part of the table.
+    async fn send_rest(&mut self) -> Result<(), DeltaError> {
+        // What is left of the lanes goes together: few rows make one row group and one file.
+        let mut rest = Lane::default();
+        for lane in std::mem::take(&mut self.lanes) {
+            for mut batch in lane.batches {
+                while batch.num_rows() > 0 {
+                    batch = rest.fill(&batch);
+                    if rest.is_full() {
+                        let full = std::mem::take(&mut rest);
+                        self.send(Message::RowGroup(full.batches)).await?;
+                    }
+                }
+            }
+        }
+        match rest.rows {
+            0 => Ok(()),
+            _ => self.send(Message::RowGroup(rest.batches)).await,
+        }
+    }
+
+    /// Takes away what was written.
     pub(crate) async fn abandon(self) {
-        if let Err(error) = self.writer.abort().await {
-            tracing::warn!(table = %self.table, "could not stop an upload: {error}");
+        let Self {
+            row_groups,
+            mut writing,
+            ..
+        } = self;
+        drop(row_groups);
+        // It ends without a result, or with the error that the caller knows of.
+        writing.join_next().await;
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), DeltaError> {
+        match self.row_groups.send(message).await {
+            Ok(()) => Ok(()),
+            // The task has ended, and it ends early only with an error.
+            Err(_) => match self.outcome().await {
+                Err(error) => Err(error),
+                Ok(_) => Err(self.table.write_error("writing has ended before its rows")),
+            },
+        }
+    }
+
+    async fn outcome(&mut self) -> Result<Vec<Add>, DeltaError> {
+        match self.writing.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(error)) => Err(self.table.write_error(error)),
+            None => Err(self.table.write_error("writing has failed before")),
+        }
+    }
+}
+
+/// What the task that writes is told. When it is told nothing any more, what it has written is not wanted.
+enum Message {
+    RowGroup(Vec<RecordBatch>),
+    NextFile,
+    Finish,
+}
+
+/// Rows that wait to become a row group.
+#[derive(Default)]
+struct Lane {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Lane {
+    /// Takes as many of the rows as there is room for, and gives back the others.
+    fn fill(&mut self, rows: &RecordBatch) -> RecordBatch {
+        let taken = rows.num_rows().min(ROW_GROUP_ROWS - self.rows);
+        let batch = rows.slice(0, taken);
+        self.rows += taken;
+        self.bytes += bytes(&batch);
+        self.batches.push(batch);
+        rows.slice(taken, rows.num_rows() - taken)
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows >= ROW_GROUP_ROWS || self.bytes >= ROW_GROUP_BYTES
+    }
+}
+
+/// The size of a batch's values, not of the buffers that they are parts of.
+fn bytes(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| {
+            let size = column.to_data().get_slice_memory_size();
+            size.unwrap_or_else(|_| column.get_array_memory_size())
+        })
+        .sum()
+}
+
+/// The task that writes.
+struct Files {
+    table: Table,
+    schema: SchemaRef,
+    statistics: Vec<String>,
+    arrangement: Arrangement,
+    open: Option<(ParquetFile, Upload)>,
+    /// Files whose last bytes are on their way.
+    closing: JoinSet<Result<Add, DeltaError>>,
+    adds: Vec<Add>,
+}
+
+impl Files {
+    async fn write(
+        mut self,
+        mut incoming: mpsc::Receiver<Message>,
+    ) -> Result<Vec<Add>, DeltaError> {
+        let outcome = loop {
+            let done = match incoming.recv().await {
+                Some(Message::RowGroup(rows)) => self.append(rows).await,
+                Some(Message::NextFile) => self.close_open().await,
+                Some(Message::Finish) => break self.close_all().await,
+                None => break Err(self.table.write_error("it was given up")),
+            };
+            if done.is_err() {
+                break done;
+            }
+        };
+        match outcome {
+            Ok(()) => Ok(self.adds),
+            Err(error) => {
+                self.discard().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn append(&mut self, rows: Vec<RecordBatch>) -> Result<(), DeltaError> {
+        let (file, mut upload) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let (prefix, sorted_by) = match &self.arrangement {
+                    Arrangement::AsTheyCome => ("part-", &[][..]),
+                    Arrangement::Sorted { by } => (SORTED, by.as_slice()),
+                };
+                let file = ParquetFile::new(&self.schema, &self.statistics, sorted_by, &rows);
+                let file = file.map_err(|e| self.table.write_error(e))?;
+                let path = Path::from(format!("{prefix}{}.parquet", Uuid::new_v4()));
+                (file, Upload::new(self.table.objects(), path))
+            }
+        };
+        let put = async {
+            let (file, bytes) = file
+                .append(&rows)
+                .await
+                .map_err(|e| self.table.write_error(e))?;
+            drop(rows);
+            let put = upload.put(bytes).await;
+            put.map_err(|e| self.table.write_error(e))?;
+            Ok(file)
+        };
+        match put.await {
+            Ok(file) if self.is_complete(&file) => self.close(file, upload).await,
+            Ok(file) => {
+                self.open = Some((file, upload));
+                Ok(())
+            }
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn is_complete(&self, file: &ParquetFile) -> bool {
+        self.arrangement == Arrangement::AsTheyCome && file.bytes() >= TARGET_BYTES
+    }
+
+    /// Ends a file. Its last bytes go their way while the next file begins, but no more than one file's.
+    async fn close(&mut self, file: ParquetFile, upload: Upload) -> Result<(), DeltaError> {
+        let closed = self.wait_for_closing().await;
+        let ended = match closed {
+            Ok(()) => file.finish().await.map_err(|e| self.table.write_error(e)),
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok((bytes, metadata)) => {
+                let stats = stats::of(&metadata, &self.statistics);
+                self.closing
+                    .spawn(last_bytes(self.table.clone(), upload, bytes, stats));
+                Ok(())
+            }
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn close_open(&mut self) -> Result<(), DeltaError> {
+        match self.open.take() {
+            Some((file, upload)) => self.close(file, upload).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn close_all(&mut self) -> Result<(), DeltaError> {
+        self.close_open().await?;
+        self.wait_for_closing().await
+    }
+
+    async fn wait_for_closing(&mut self) -> Result<(), DeltaError> {
+        while let Some(closed) = self.closing.join_next().await {
+            let add = closed.map_err(|e| self.table.write_error(e))?;
+            self.adds.push(add?);
+        }
+        Ok(())
+    }
+
+    /// Takes away what was written.
+    async fn discard(mut self) {
+        if let Some((_, upload)) = self.open.take() {
+            upload.abort().await;
+        }
+        while let Some(closed) = self.closing.join_next().await {
+            self.adds.extend(closed.ok().and_then(Result::ok));
+        }
+        let written = Written {
+            adds: self.adds,
+            rows: 0,
+        };
+        written.discard(&self.table).await;
+    }
+}
+
+/// Sends the last bytes of a file and makes it an object.
+async fn last_bytes(
+    table: Table,
+    mut upload: Upload,
+    bytes: bytes::Bytes,
+    stats: String,
+) -> Result<Add, DeltaError> {
+    let path = upload.path().clone();
+    if let Err(error) = upload.put(bytes).await {
+        upload.abort().await;
+        return Err(table.write_error(error));
+    }
+    upload.finish().await.map_err(|e| table.write_error(e))?;
+    let mut add = Add {
+        path: path.to_string(),
+        data_change: true,
+        stats: Some(stats),
+        ..Add::default()
+    };
+    // The store's clock dates the file, as it does those that are left behind.
+    match table.objects().head(&path).await {
+        Ok(found) => {
+            add.size = i64::try_from(found.size).unwrap_or(i64::MAX);
+            add.modification_time = found.last_modified.timestamp_millis();
+            Ok(add)
+        }
+        Err(error) => {
+            let adds = vec![add];
+            Written { adds, rows: 0 }.discard(&table).await;
+            Err(table.write_error(error))
         }
     }
 }
@@ -151,14 +459,5 @@ fn conform(
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
-/// Whether the log can hold the bounds of a column of instants as text.
-fn has_writable_bounds(column: &ArrayRef) -> bool {
-    let Some(instants) = column.as_primitive_opt::<TimestampMicrosecondType>() else {
-        return true;
-    };
-    let is_writable = |micros| stats::WRITABLE.contains(&Timestamp::from_micros(micros));
-    [min(instants), max(instants)]
-        .into_iter()
-        .flatten()
-        .all(is_writable)
-}
+#[cfg(test)]
+mod tests;

@@ -78,10 +78,7 @@ impl ViewLayout {
 
     /// The columns that file statistics are kept for: what scans are pruned by.
     pub(crate) fn statistics_columns(&self) -> Vec<String> {
-        let ordered = |field: &&Arc<Field>| {
-            // The inside of every list column is called `element` in Parquet, where statistics are found by name.
-            *field.data_type() != DataType::Binary && field.name() != "element"
-        };
+        let ordered = |field: &&Arc<Field>| *field.data_type() != DataType::Binary;
         let columns = self.arrow.fields()[..self.keys + 2].iter();
         columns
             .filter(ordered)

@@ -14,17 +14,21 @@ pub mod table;
 
 mod change;
 mod data_files;
+mod parquet_file;
 mod scan;
 mod stats;
+mod upload;
+mod waits;
 
 #[cfg(test)]
 pub(crate) mod faulty;
 
-pub use change::{Change, Columns};
+pub use change::{Change, Columns, Effect};
 pub use error::DeltaError;
 pub use layout::ViewLayout;
 pub use store::OfflineStore;
 pub use table::{DataFile, Table, TableState};
 
-pub(crate) use change::AddedFiles;
-pub(crate) use data_files::DataFiles;
+pub(crate) use change::{AddedFile, AddedFiles};
+pub(crate) use data_files::{Arrangement, DataFiles, TARGET_BYTES, Written};
+pub(crate) use waits::Waits;

@@ -2,7 +2,16 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::Value;
+use parquet::{
+    basic::{LogicalType, TimeUnit},
+    data_type::ByteArray,
+    file::{
+        metadata::{ColumnChunkMetaData, ParquetMetaData},
+        statistics::Statistics,
+    },
+    schema::types::ColumnDescriptor,
+};
+use serde_json::{Map, Value, json};
 use vintner_core::{Timestamp, Ttl};
 
 use super::{error::EventRange, layout::EVENT_TIMESTAMP};
@@ -36,13 +45,107 @@ pub(super) fn rows(stats: Option<&str>) -> Option<u64> {
     stats.get("numRecords")?.as_u64()
 }
 
-/// The statistics without any bounds. A file without bounds is read whenever the table is.
-pub(super) fn without_bounds(stats: &str) -> Option<String> {
-    let mut stats: Value = serde_json::from_str(stats).ok()?;
-    let stats = stats.as_object_mut()?;
-    stats.insert("minValues".to_owned(), Value::Object(Default::default()));
-    stats.insert("maxValues".to_owned(), Value::Object(Default::default()));
-    serde_json::to_string(stats).ok()
+/// The statistics of a file that was written, as JSON: its rows, and of some columns the bounds and the number of nulls.
+/// Times are cut off to milliseconds, which is what other readers expect. When an instant is not [`WRITABLE`] the file has no
+/// bounds at all: a file without bounds is read whenever the table is.
+pub(super) fn of(file: &ParquetMetaData, columns: &[String]) -> String {
+    let mut bounds = Some((Map::new(), Map::new()));
+    let mut nulls = Map::new();
+    let schema = file.file_metadata().schema_descr();
+    for leaf in 0..schema.num_columns() {
+        let column = schema.column(leaf);
+        let name = column.path().string();
+        if !columns.contains(&name) {
+            continue;
+        }
+        let chunks = file.row_groups().iter().map(|group| group.column(leaf));
+        let counts = chunks
+            .clone()
+            .map(|chunk| chunk.statistics()?.null_count_opt());
+        if let Some(count) = counts.sum::<Option<u64>>() {
+            nulls.insert(name.clone(), count.into());
+        }
+        let Some((least, greatest)) = bounds_of(chunks, &column) else {
+            continue;
+        };
+        let texts = (least.to_json(), greatest.to_json());
+        match (texts, &mut bounds) {
+            ((Some(least), Some(greatest)), Some((min, max))) => {
+                min.insert(name.clone(), least);
+                max.insert(name, greatest);
+            }
+            ((None, _) | (_, None), _) => bounds = None,
+            (_, None) => {}
+        }
+    }
+    let (min, max) = bounds.unwrap_or_default();
+    let rows = file.file_metadata().num_rows();
+    json!({"numRecords": rows, "minValues": min, "maxValues": max, "nullCount": nulls}).to_string()
+}
+
+/// A bound of a column's values. `Ord` is that of the values; those of one column are of one variant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Bound {
+    Bool(bool),
+    Int(i64),
+    Instant(Timestamp),
+    Text(String),
+}
+
+impl Bound {
+    /// As the log has it; none for an instant that the log cannot hold.
+    fn to_json(&self) -> Option<Value> {
+        Some(match self {
+            Self::Bool(value) => json!(value),
+            Self::Int(value) => json!(value),
+            Self::Instant(at) if WRITABLE.contains(at) => {
+                let cut_off = at.micros().div_euclid(1000) * 1000;
+                json!(Timestamp::from_micros(cut_off).to_string())
+            }
+            Self::Instant(_) => return None,
+            Self::Text(value) => json!(value),
+        })
+    }
+}
+
+/// The least and the greatest value of all chunks; none when some chunk does not say, or there are no values.
+fn bounds_of<'a>(
+    chunks: impl Iterator<Item = &'a ColumnChunkMetaData>,
+    column: &ColumnDescriptor,
+) -> Option<(Bound, Bound)> {
+    let mut all: Option<(Bound, Bound)> = None;
+    for chunk in chunks {
+        let statistics = chunk.statistics()?;
+        if statistics.null_count_opt() == u64::try_from(chunk.num_values()).ok() {
+            continue;
+        }
+        let (least, greatest) = chunk_bounds(statistics, column)?;
+        all = Some(match all {
+            None => (least, greatest),
+            Some((min, max)) => (min.min(least), max.max(greatest)),
+        });
+    }
+    all
+}
+
+fn chunk_bounds(statistics: &Statistics, column: &ColumnDescriptor) -> Option<(Bound, Bound)> {
+    Some(match (statistics, column.logical_type_ref()) {
+        (Statistics::Boolean(s), _) => (Bound::Bool(*s.min_opt()?), Bound::Bool(*s.max_opt()?)),
+        (Statistics::Int32(s), None) => {
+            let int = |value: &i32| Bound::Int((*value).into());
+            (int(s.min_opt()?), int(s.max_opt()?))
+        }
+        (Statistics::Int64(s), None) => (Bound::Int(*s.min_opt()?), Bound::Int(*s.max_opt()?)),
+        (Statistics::Int64(s), Some(LogicalType::Timestamp(t))) if t.unit == TimeUnit::MICROS => {
+            let instant = |value: &i64| Bound::Instant(Timestamp::from_micros(*value));
+            (instant(s.min_opt()?), instant(s.max_opt()?))
+        }
+        (Statistics::ByteArray(s), Some(LogicalType::String)) => {
+            let text = |bytes: &ByteArray| Some(Bound::Text(bytes.as_utf8().ok()?.to_owned()));
+            (text(s.min_opt()?)?, text(s.max_opt()?)?)
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -60,13 +163,6 @@ mod tests {
         assert_eq!(rows(Some(STATS)), Some(2));
         assert_eq!(event_range(Some("{}")), None);
         assert_eq!(event_range(None), None);
-    }
-
-    #[test]
-    fn a_file_without_bounds_still_has_its_rows() {
-        let stats = without_bounds(STATS).unwrap();
-        assert_eq!(event_range(Some(&stats)), None);
-        assert_eq!(rows(Some(&stats)), Some(2));
     }
 
     #[test]

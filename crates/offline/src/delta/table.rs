@@ -7,10 +7,11 @@ use deltalake::{
     kernel::{Action, EagerSnapshot, LogicalFileView, Remove, StructType},
     logstore::{LogStoreRef, get_actions},
 };
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use serde_json::Value;
 
 use super::{
+    data_files::SORTED,
     error::{DeltaError, EventRange, Newest, cause},
     stats,
 };
@@ -123,6 +124,15 @@ impl Table {
         Ok(None)
     }
 
+    /// Whether a data file is there, part of the newest version or not.
+    pub(crate) async fn has_file(&self, path: &str) -> Result<bool, DeltaError> {
+        match self.objects().head(&Path::from(path)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.read_error(error)),
+        }
+    }
+
     pub(super) fn log(&self) -> &LogStoreRef {
         &self.log
     }
@@ -131,7 +141,7 @@ impl Table {
         &self.application
     }
 
-    pub(super) fn objects(&self) -> Arc<dyn ObjectStore> {
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
         self.log.object_store(None)
     }
 
@@ -260,6 +270,11 @@ impl DataFile {
     /// Whether rows of the file have been deleted without writing it anew, which only other writers do.
     pub(crate) fn has_deleted_rows(&self) -> bool {
         self.view.deletion_vector_descriptor().is_some()
+    }
+
+    /// Whether its rows were sorted when it was written.
+    pub(crate) fn is_sorted(&self) -> bool {
+        self.view.path().starts_with(SORTED)
     }
 
     pub(crate) fn removal(&self) -> Remove {

@@ -1,10 +1,10 @@
 //! Which rows of a view's query go into its table, and how many do not.
 
-use std::sync::Arc;
+use std::{ops::AddAssign, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray},
-    compute::filter,
+    compute::{filter, max, min},
     datatypes::TimestampMicrosecondType,
     error::ArrowError,
 };
@@ -35,41 +35,58 @@ impl RowCounts {
     }
 }
 
+impl AddAssign for RowCounts {
+    fn add_assign(&mut self, more: Self) {
+        self.read += more.read;
+        self.written += more.written;
+        self.null_key += more.null_key;
+        self.null_time += more.null_time;
+        self.held_back += more.held_back;
+    }
+}
+
 /// Lets rows of the planner's columns through: those with all join keys and an event time, of the times asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Admission {
     layout: ViewLayout,
     created: Timestamp,
-    from: Timestamp,
-    until: Option<Timestamp>,
+    window: EventWindow,
+    /// Windows whose rows are there already.
+    except: Vec<EventWindow>,
+}
+
+/// What became of some rows.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// Those that were let through, with exactly the columns of the layout.
+    pub(super) rows: RecordBatch,
     pub(super) counts: RowCounts,
     /// The greatest event time let through.
     pub(super) last_event: Option<Timestamp>,
 }
 
 impl Admission {
-    /// Rows of the event times in `window`. A row without a created time gets `created`.
-    pub(super) fn new(layout: ViewLayout, window: EventWindow, created: Timestamp) -> Self {
+    /// Rows of the event times in `window`, none of them in a window of `except`. A row without a created time gets
+    /// `created`.
+    pub(super) fn new(
+        layout: ViewLayout,
+        window: EventWindow,
+        except: Vec<EventWindow>,
+        created: Timestamp,
+    ) -> Self {
         Self {
             layout,
             created,
-            from: window.start,
-            until: window.end,
-            counts: RowCounts::default(),
-            last_event: None,
+            window,
+            except,
         }
     }
 
-    /// The rows of a batch that go into the table, none of them in a window of `except`, with exactly the columns of
-    /// the layout.
+    /// The rows of a batch that go into the table.
     ///
     /// # Errors
     /// When the batch does not have the layout's types.
-    pub(super) fn admit(
-        &mut self,
-        batch: &RecordBatch,
-        except: &[EventWindow],
-    ) -> Result<RecordBatch, ArrowError> {
+    pub(super) fn admit(&self, batch: &RecordBatch) -> Result<Admitted, ArrowError> {
         let instants = |place: usize| {
             let column = batch.columns().get(place);
             let column = column.and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
@@ -78,45 +95,81 @@ impl Admission {
         let events = instants(self.layout.event())?;
         let created = instants(self.layout.created())?;
         let keys = &batch.columns()[..self.layout.keys()];
-        self.counts.read += batch.num_rows() as u64;
-        let admitted: BooleanArray = (0..batch.num_rows())
-            .map(|row| Some(self.admits(row, keys, events, except)))
-            .collect();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         columns[self.layout.created()] = Arc::new(self.with_created(created));
-        if admitted.true_count() < admitted.len() {
-            let kept = columns.iter().map(|column| filter(column, &admitted));
-            columns = kept.collect::<Result<_, _>>()?;
+        let admit_columns = |columns| RecordBatch::try_new(self.layout.arrow().clone(), columns);
+        let mut counts = RowCounts {
+            read: batch.num_rows() as u64,
+            ..RowCounts::default()
+        };
+        // Most batches go through whole, and then no row is looked at for itself.
+        if let Some(last_event) = self.admits_all(keys, events) {
+            counts.written = counts.read;
+            return Ok(Admitted {
+                rows: admit_columns(columns)?,
+                counts,
+                last_event: Some(last_event),
+            });
         }
-        RecordBatch::try_new(self.layout.arrow().clone(), columns)
+        let mut last_event = None;
+        let admitted: BooleanArray = (0..batch.num_rows())
+            .map(|row| {
+                let event = self.admits(row, keys, events, &mut counts);
+                last_event = last_event.max(event);
+                Some(event.is_some())
+            })
+            .collect();
+        let kept = columns.iter().map(|column| filter(column, &admitted));
+        Ok(Admitted {
+            rows: admit_columns(kept.collect::<Result<_, _>>()?)?,
+            counts,
+            last_event,
+        })
     }
 
+    /// The greatest event time, when it can be told at a glance that there are rows, and all of them are let through.
+    fn admits_all(
+        &self,
+        keys: &[ArrayRef],
+        events: &TimestampMicrosecondArray,
+    ) -> Option<Timestamp> {
+        let has_nulls = events.null_count() > 0 || keys.iter().any(|key| key.null_count() > 0);
+        if has_nulls || !self.except.is_empty() {
+            return None;
+        }
+        let (first, last) = (min(events)?, max(events)?);
+        let last = Timestamp::from_micros(last);
+        let is_inside =
+            self.window.contains(Timestamp::from_micros(first)) && self.window.contains(last);
+        is_inside.then_some(last)
+    }
+
+    /// The event time of a row that is let through.
     fn admits(
-        &mut self,
+        &self,
         row: usize,
         keys: &[ArrayRef],
         events: &TimestampMicrosecondArray,
-        except: &[EventWindow],
-    ) -> bool {
+        counts: &mut RowCounts,
+    ) -> Option<Timestamp> {
         if events.is_null(row) {
-            self.counts.null_time += 1;
-            return false;
+            counts.null_time += 1;
+            return None;
         }
         if keys.iter().any(|key| key.is_null(row)) {
-            self.counts.null_key += 1;
-            return false;
+            counts.null_key += 1;
+            return None;
         }
         let event = Timestamp::from_micros(events.value(row));
-        if event < self.from || except.iter().any(|window| window.contains(event)) {
-            return false;
+        if event < self.window.start || self.except.iter().any(|window| window.contains(event)) {
+            return None;
         }
-        if self.until.is_some_and(|until| until <= event) {
-            self.counts.held_back += 1;
-            return false;
+        if self.window.end.is_some_and(|until| until <= event) {
+            counts.held_back += 1;
+            return None;
         }
-        self.counts.written += 1;
-        self.last_event = self.last_event.max(Some(event));
-        true
+        counts.written += 1;
+        Some(event)
     }
 
     fn with_created(&self, created: &TimestampMicrosecondArray) -> TimestampMicrosecondArray {

@@ -3,11 +3,9 @@
 use arrow::array::RecordBatch;
 use datafusion::{
     error::DataFusionError,
-    execution::SendableRecordBatchStream,
     logical_expr::{LogicalPlan, LogicalPlanBuilder, ident},
 };
 use deltalake::kernel::Remove;
-use futures::StreamExt;
 use serde_json::{Value, json};
 use vintner_core::Timestamp;
 use vintner_registry::model::{Refresh, ViewRevision};
@@ -16,13 +14,15 @@ use super::{
     admission::{Admission, RowCounts},
     error::MaterializeError,
     input::{Input, Sides, instant, within},
+    lanes::Lanes,
     plan::{Action, RunPlan},
     progress::{self, Progress},
     request::EventWindow,
     run::RunEvent,
 };
 use crate::delta::{
-    Change, Columns, DataFile, DataFiles, DeltaError, Table, TableState, ViewLayout,
+    Arrangement, Change, Columns, DataFile, DataFiles, DeltaError, Effect, Table, TableState,
+    ViewLayout, Written,
     layout::{EVENT_TIMESTAMP, file_schema},
 };
 
@@ -55,13 +55,20 @@ struct Reading {
     except: Vec<EventWindow>,
 }
 
+/// What became of all rows so far.
+#[derive(Default)]
+struct Total {
+    counts: RowCounts,
+    last_event: Option<Timestamp>,
+}
+
 /// What goes away.
 struct Replaced {
     removes: Vec<Remove>,
     /// Rows of the files that go away, but are not in the window.
     staying: Option<LogicalPlan>,
     staying_bytes: u64,
-    predicate: Option<String>,
+    effect: Effect,
 }
 
 impl Execution<'_> {
@@ -90,8 +97,11 @@ impl Execution<'_> {
             (Columns::Same, Some(base)) => base.columns().as_ref().clone(),
             (Columns::Same, None) => layout.delta().map_err(|e| self.delta_error(e))?,
         };
-        let new_files = || DataFiles::new(self.table, &schema, layout.statistics_columns());
-        let mut admission = Admission::new(layout.clone(), window, self.now);
+        let new_files = || {
+            let statistics = layout.statistics_columns();
+            DataFiles::new(self.table, &schema, statistics, Arrangement::AsTheyCome)
+        };
+        let mut admitted = Total::default();
         let mut files = new_files();
         let mut apart = (replaced.staying_bytes > MERGE_BYTES).then(new_files);
         let staying_files = apart.as_mut().unwrap_or(&mut files);
@@ -100,7 +110,16 @@ impl Execution<'_> {
             None => Ok(()),
         };
         if written.is_ok() {
-            written = self.write_new(&mut files, &mut admission, readings).await;
+            let admission = |except| Admission::new(layout.clone(), window, except, self.now);
+            for Reading { rows, except } in readings {
+                let admission = admission(except);
+                written = self
+                    .write_new(&mut files, rows, admission, &mut admitted)
+                    .await;
+                if written.is_err() {
+                    break;
+                }
+            }
         }
         if let Err(error) = written {
             files.abandon().await;
@@ -109,12 +128,13 @@ impl Execution<'_> {
             }
             return Err(error);
         }
-        let mut written = files.finish().await.map_err(|e| self.delta_error(e))?;
-        if let Some(apart) = apart {
-            written = written.and(apart.finish().await.map_err(|e| self.delta_error(e))?);
-        }
+        let written = match apart {
+            None => files.finish().await,
+            Some(apart) => self.finish_both(files, apart).await,
+        };
+        let written = written.map_err(|e| self.delta_error(e))?;
         let mut done = Executed {
-            counts: admission.counts,
+            counts: admitted.counts,
             version: 0,
             files_added: written.adds.len(),
             files_removed: replaced.removes.len(),
@@ -124,9 +144,9 @@ impl Execution<'_> {
             written,
             removes: replaced.removes,
             columns,
-            replaces: replaced.predicate,
+            effect: replaced.effect,
             info: vec![
-                (progress::KEY.to_owned(), self.record(plan, &admission)?),
+                (progress::KEY.to_owned(), self.record(plan, &admitted)?),
                 ("vintner.reason".to_owned(), json!(plan.reason)),
             ],
         };
@@ -187,7 +207,7 @@ impl Execution<'_> {
             removes: Vec::new(),
             staying: None,
             staying_bytes: 0,
-            predicate: None,
+            effect: Effect::Appends,
         };
         let Some(base) = self.base else {
             return Ok(replaced);
@@ -196,7 +216,7 @@ impl Execution<'_> {
             Action::NothingNew | Action::AppendFiles(_) => {}
             Action::ReplaceAll { .. } => {
                 replaced.removes = base.files().iter().map(DataFile::removal).collect();
-                replaced.predicate = Some("true".to_owned());
+                replaced.effect = Effect::Replaces("true".to_owned());
             }
             Action::ReplaceWindow(_) => {
                 let mut partly = Vec::new();
@@ -220,7 +240,7 @@ impl Execution<'_> {
                         staying.map_err(|e| self.delta_error(self.table.read_error(e)))?;
                     replaced.staying = Some(staying);
                 }
-                replaced.predicate = Some(predicate(window));
+                replaced.effect = Effect::Replaces(predicate(window));
             }
         }
         Ok(replaced)
@@ -241,18 +261,20 @@ impl Execution<'_> {
     async fn write_new(
         &self,
         files: &mut DataFiles,
-        admission: &mut Admission,
-        readings: Vec<Reading>,
+        rows: LogicalPlan,
+        admission: Admission,
+        total: &mut Total,
     ) -> Result<(), MaterializeError> {
-        for Reading { rows, except } in readings {
-            let mut stream = self.stream(rows).await?;
-            while let Some(batch) = stream.next().await {
-                let batch = batch.map_err(|e| self.compute_error(e))?;
-                let admitted = admission.admit(&batch, &except);
-                let admitted = admitted.map_err(|e| self.compute_error(e.into()))?;
-                self.write(files, &admitted).await?;
-                (self.observe)(RunEvent::Rows(admission.counts));
-            }
+        let session = self.input.context.session;
+        let admit = move |batch: RecordBatch| Ok(admission.admit(&batch)?);
+        let lanes = Lanes::open(session, rows, admit).await;
+        let mut lanes = lanes.map_err(|e| self.compute_error(e))?;
+        while let Some((lane, admitted)) = lanes.next().await.map_err(|e| self.compute_error(e))? {
+            let written = files.write(lane, &admitted.rows).await;
+            written.map_err(|e| self.delta_error(e))?;
+            total.counts += admitted.counts;
+            total.last_event = total.last_event.max(admitted.last_event);
+            (self.observe)(RunEvent::Rows(total.counts));
         }
         Ok(())
     }
@@ -262,41 +284,44 @@ impl Execution<'_> {
         files: &mut DataFiles,
         rows: LogicalPlan,
     ) -> Result<(), MaterializeError> {
-        let mut stream = self.stream(rows).await?;
-        while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| self.delta_error(self.table.read_error(e)))?;
-            self.write(files, &batch).await?;
+        let read_error = |e| self.delta_error(self.table.read_error(e));
+        let session = self.input.context.session;
+        let lanes = Lanes::open(session, rows, Ok).await;
+        let mut lanes = lanes.map_err(read_error)?;
+        while let Some((lane, batch)) = lanes.next().await.map_err(read_error)? {
+            let written = files.write(lane, &batch).await;
+            written.map_err(|e| self.delta_error(e))?;
         }
         Ok(())
     }
 
-    async fn write(
+    /// Closes two sets of files, or leaves none of either.
+    async fn finish_both(
         &self,
-        files: &mut DataFiles,
-        batch: &RecordBatch,
-    ) -> Result<(), MaterializeError> {
-        files.write(batch).await.map_err(|e| self.delta_error(e))
-    }
-
-    async fn stream(
-        &self,
-        rows: LogicalPlan,
-    ) -> Result<SendableRecordBatchStream, MaterializeError> {
-        let session = self.input.context.session;
-        let frame = session.execute_logical_plan(rows).await;
-        let stream = match frame {
-            Ok(frame) => frame.execute_stream().await,
-            Err(error) => Err(error),
-        };
-        stream.map_err(|e| self.compute_error(e))
+        files: DataFiles,
+        others: DataFiles,
+    ) -> Result<Written, DeltaError> {
+        match files.finish().await {
+            Ok(written) => match others.finish().await {
+                Ok(others) => Ok(written.and(others)),
+                Err(error) => {
+                    written.discard(self.table).await;
+                    Err(error)
+                }
+            },
+            Err(error) => {
+                others.abandon().await;
+                Err(error)
+            }
+        }
     }
 
     /// The plan's record, with what only the rows could say.
-    fn record(&self, plan: &RunPlan, admission: &Admission) -> Result<Value, MaterializeError> {
+    fn record(&self, plan: &RunPlan, admitted: &Total) -> Result<Value, MaterializeError> {
         let mut progress: Progress = plan.progress.clone();
-        progress.last_event = progress.last_event.max(admission.last_event);
+        progress.last_event = progress.last_event.max(admitted.last_event);
         if plan.settles {
-            progress.held_back = admission.counts.held_back > 0;
+            progress.held_back = admitted.counts.held_back > 0;
         }
         serde_json::to_value(progress).map_err(|e| self.delta_error(self.table.write_error(e)))
     }

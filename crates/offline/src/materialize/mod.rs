@@ -14,6 +14,7 @@ mod admission;
 mod error;
 mod execute;
 mod input;
+mod lanes;
 mod latest;
 mod news;
 mod online;
@@ -23,7 +24,7 @@ mod request;
 mod run;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use admission::RowCounts;
 pub use error::MaterializeError;

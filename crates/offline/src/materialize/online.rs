@@ -1,6 +1,6 @@
 //! What the online store should have: the latest row of each key whose time has come.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
@@ -21,7 +21,9 @@ use super::{
     progress::optional_micros,
     run::MaterializeContext,
 };
-use crate::delta::{AddedFiles, DeltaError, TableState, ViewLayout, layout::EVENT_TIMESTAMP};
+use crate::delta::{
+    AddedFile, AddedFiles, DeltaError, TableState, ViewLayout, layout::EVENT_TIMESTAMP,
+};
 
 /// Rows per batch of a load.
 const BATCH_ROWS: usize = 8192;
@@ -138,9 +140,7 @@ async fn load(
             && since.layout == view.layout().fingerprint()
     });
     let added = match since {
-        Some(since) => added_since(&state, since.version)
-            .await
-            .map_err(delta_error)?,
+        Some(since) => added_since(&state, since).await.map_err(delta_error)?,
         None => None,
     };
     match (since, added) {
@@ -188,7 +188,7 @@ struct Loading<'a> {
 
 impl Loading<'_> {
     async fn read_all(&mut self) -> Result<(), MaterializeError> {
-        self.offer(None, None, |_| Unseen::Taken).await
+        self.offer(self.state, None, None, |_| Unseen::Taken).await
     }
 
     /// Reads what was added since, and of the rest what may matter beside it: rows that were held back, and rows
@@ -196,8 +196,13 @@ impl Loading<'_> {
     async fn go_on(
         &mut self,
         since: &OnlineCursor,
-        added: Vec<String>,
+        added: Vec<AddedFile>,
     ) -> Result<(), MaterializeError> {
+        let mut by_version: BTreeMap<Option<u64>, Vec<String>> = BTreeMap::new();
+        for file in added {
+            by_version.entry(file.version).or_default().push(file.path);
+        }
+        let added = by_version.remove(&None).unwrap_or_default();
         let is_due = since.due.is_some_and(|due| due <= self.now);
         let others: Vec<_> = self.state.files().iter().map(|file| file.path()).collect();
         let gone = since.held_back > 0 && self.state.version() > since.version;
@@ -206,7 +211,18 @@ impl Loading<'_> {
             .filter(|path| !added.contains(path))
             .collect();
         if !added.is_empty() {
-            self.offer(Some(added), None, |_| Unseen::Taken).await?;
+            self.offer(self.state, Some(added), None, |_| Unseen::Taken)
+                .await?;
+        }
+        for (version, moved) in by_version {
+            let Some(version) = version else { continue };
+            let then = self.state.table().at(version).await;
+            let then = then.map_err(|source| MaterializeError::Delta {
+                view: self.view.id.clone(),
+                source,
+            })?;
+            self.offer(&then, Some(moved), None, |_| Unseen::Taken)
+                .await?;
         }
         // Rows that were held back may have come or gone; then they are counted again.
         let recount = is_due || gone;
@@ -224,7 +240,7 @@ impl Loading<'_> {
             true => Unseen::Taken,
             false => Unseen::Left,
         };
-        self.offer(Some(others), Some((from, held_from)), unseen)
+        self.offer(self.state, Some(others), Some((from, held_from)), unseen)
             .await
     }
 
@@ -232,18 +248,19 @@ impl Loading<'_> {
     /// if they are at or after the second instant.
     async fn offer(
         &mut self,
+        state: &TableState,
         files: Option<Vec<String>>,
         from: Option<(Timestamp, Option<Timestamp>)>,
         unseen: impl Fn(RowTime) -> Unseen,
     ) -> Result<(), MaterializeError> {
-        let rows = self.state.rows_plan(self.layout.arrow(), files).await;
+        let rows = state.rows_plan(self.layout.arrow(), files).await;
         let rows = rows.and_then(|rows| match from {
             Some((from, _)) => after(rows, from),
             None => Ok(rows),
         });
         let failed = |e: DataFusionError| MaterializeError::Delta {
             view: self.view.id.clone(),
-            source: self.state.table().read_error(e),
+            source: state.table().read_error(e),
         };
         let rows = rows.map_err(failed)?;
         let counted = |event: Timestamp| match from {
@@ -274,17 +291,33 @@ impl Loading<'_> {
     }
 }
 
-/// The paths of the files of a table version that hold all rows added since an earlier one. None when that cannot be
-/// told, or would be all files.
-async fn added_since(state: &TableState, version: u64) -> Result<Option<Vec<String>>, DeltaError> {
+/// The files that hold all rows added to a table since a cursor. None when that cannot be told, or would be all files.
+/// Rows that compaction has moved since are read from the files that they came in, as long as those are there.
+async fn added_since(
+    state: &TableState,
+    since: &OnlineCursor,
+) -> Result<Option<Vec<AddedFile>>, DeltaError> {
+    let table = state.table();
     let mut added = AddedFiles::default();
-    for version in version + 1..=state.version() {
-        match state.table().actions(version).await? {
-            Some(actions) => added.then(actions),
+    for version in since.version + 1..=state.version() {
+        match table.actions(version).await? {
+            Some(actions) => added.then(version, &actions),
             None => return Ok(None),
         }
     }
-    Ok(added.paths())
+    let Some(files) = added.files() else {
+        return Ok(None);
+    };
+    for file in &files {
+        if file.version.is_none() {
+            continue;
+        }
+        // Rows that are held back are counted from the files that they are in, and would be counted twice.
+        if since.held_back > 0 || !table.has_file(&file.path).await? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(files))
 }
 
 fn after(rows: LogicalPlan, from: Timestamp) -> Result<LogicalPlan, DataFusionError> {

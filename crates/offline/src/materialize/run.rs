@@ -20,7 +20,7 @@ use super::{
     request::MaterializeRequest,
 };
 use crate::{
-    delta::{DeltaError, OfflineStore, Table, TableState, ViewLayout},
+    delta::{DeltaError, OfflineStore, Table, TableState, ViewLayout, Waits},
     sources::{DeltaChange, SourceState, Sources},
 };
 
@@ -107,6 +107,7 @@ async fn attempt(
     let table = context.store.table(context.project, &view.id);
     let table = table.map_err(delta_error)?;
     let mut attempts = 1;
+    let mut waits = Waits::new(ATTEMPTS - 1);
     loop {
         let base = table.newest().await.map_err(delta_error)?;
         let found = look(context, view, sources, &table, base.as_ref()).await?;
@@ -149,7 +150,7 @@ async fn attempt(
                 run.elapsed = began.elapsed();
                 return Ok(run);
             }
-            Err(error) if error.is_conflict() && attempts < ATTEMPTS => {
+            Err(error) if error.is_conflict() && waits.next().await => {
                 tracing::info!(view = %view.id, attempts, "another run was first; planning again");
                 attempts += 1;
             }

@@ -6,4 +6,4 @@ mod online;
 mod plans;
 mod properties;
 mod runs;
-mod world;
+pub(crate) mod world;

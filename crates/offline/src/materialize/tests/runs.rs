@@ -344,7 +344,7 @@ async fn a_table_of_which_the_log_does_not_say_what_was_read_is_recomputed() {
         written: Default::default(),
         removes,
         columns: crate::delta::Columns::Same,
-        replaces: Some("true".to_owned()),
+        effect: crate::delta::Effect::Replaces("true".to_owned()),
         info: vec![(
             "vintner.progress".to_owned(),
             serde_json::json!({"format": 99}),

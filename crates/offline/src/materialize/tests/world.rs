@@ -29,19 +29,19 @@ use crate::{
     sources::Sources,
 };
 
-pub(super) const INT64: FeatureType = FeatureType::Scalar(ScalarType::Int64);
+pub(crate) const INT64: FeatureType = FeatureType::Scalar(ScalarType::Int64);
 const TIMESTAMP: FeatureType = FeatureType::Scalar(ScalarType::Timestamp);
 
 /// One row of a source file: key, event time, created time, value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Row {
-    pub(super) k: Option<i64>,
-    pub(super) at: Option<i64>,
-    pub(super) made: Option<i64>,
-    pub(super) v: Option<i64>,
+pub(crate) struct Row {
+    pub(crate) k: Option<i64>,
+    pub(crate) at: Option<i64>,
+    pub(crate) made: Option<i64>,
+    pub(crate) v: Option<i64>,
 }
 
-pub(super) fn row(k: i64, at: i64, v: i64) -> Row {
+pub(crate) fn row(k: i64, at: i64, v: i64) -> Row {
     Row {
         k: Some(k),
         at: Some(at),
@@ -61,28 +61,28 @@ pub(super) fn as_table<'a>(rows: impl IntoIterator<Item = &'a Row>, now: i64) ->
 }
 
 /// One row of a view's table: key, event time, created time, feature values.
-pub(super) type TableRow = (i64, i64, i64, Vec<Option<i64>>);
+pub(crate) type TableRow = (i64, i64, i64, Vec<Option<i64>>);
 
-pub(super) fn us(micros: i64) -> Timestamp {
+pub(crate) fn us(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-pub(super) struct World {
+pub(crate) struct World {
     folder: TempDir,
-    pub(super) store: OfflineStore,
-    pub(super) sources: Sources,
-    pub(super) declared: BTreeMap<SourceName, Source>,
-    pub(super) session: SessionContext,
-    pub(super) project: ProjectName,
+    pub(crate) store: OfflineStore,
+    pub(crate) sources: Sources,
+    pub(crate) declared: BTreeMap<SourceName, Source>,
+    pub(crate) session: SessionContext,
+    pub(crate) project: ProjectName,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::over(Arc::new(InMemory::new()))
     }
 
     /// With tables in a given store.
-    pub(super) fn over(objects: Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn over(objects: Arc<dyn ObjectStore>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("events")).unwrap();
         let session = session(&EngineConfig::default()).unwrap();
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The same files and tables, through another store and with a session of its own.
-    pub(super) fn through(&self, objects: Arc<dyn ObjectStore>) -> Through<'_> {
+    pub(crate) fn through(&self, objects: Arc<dyn ObjectStore>) -> Through<'_> {
         Through {
             world: self,
             store: OfflineStore::over(objects, "memory:///offline".parse().unwrap()),
@@ -111,12 +111,12 @@ impl World {
     }
 
     /// Writes `events/<name>.parquet`.
-    pub(super) fn write(&self, name: &str, rows: &[Row]) {
+    pub(crate) fn write(&self, name: &str, rows: &[Row]) {
         self.write_at(&format!("events/{name}.parquet"), rows);
     }
 
     /// Writes a file of the world's columns.
-    pub(super) fn write_at(&self, path: &str, rows: &[Row]) {
+    pub(crate) fn write_at(&self, path: &str, rows: &[Row]) {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let batch = batch(rows);
@@ -141,16 +141,16 @@ impl World {
     }
 
     /// Removes `events/<name>.parquet`.
-    pub(super) fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         let path = self.folder.path().join(format!("events/{name}.parquet"));
         std::fs::remove_file(path).unwrap();
     }
 
-    pub(super) fn path(&self, path: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, path: &str) -> std::path::PathBuf {
         self.folder.path().join(path)
     }
 
-    pub(super) fn context(&self) -> MaterializeContext<'_> {
+    pub(crate) fn context(&self) -> MaterializeContext<'_> {
         MaterializeContext {
             store: &self.store,
             project: &self.project,
@@ -159,7 +159,7 @@ impl World {
         }
     }
 
-    pub(super) async fn try_run(
+    pub(crate) async fn try_run(
         &self,
         view: &ViewRevision,
         request: &MaterializeRequest,
@@ -178,13 +178,13 @@ impl World {
     }
 
     /// An incremental run.
-    pub(super) async fn run(&self, view: &ViewRevision, now: i64) -> ViewRun {
+    pub(crate) async fn run(&self, view: &ViewRevision, now: i64) -> ViewRun {
         let request = MaterializeRequest::default();
         self.try_run(view, &request, now).await.unwrap()
     }
 
     /// A run of a window.
-    pub(super) async fn run_window(
+    pub(crate) async fn run_window(
         &self,
         view: &ViewRevision,
         start: i64,
@@ -194,12 +194,12 @@ impl World {
         self.try_run(view, &window(start, end), now).await.unwrap()
     }
 
-    pub(super) fn delta(&self, view: &ViewRevision) -> Table {
+    pub(crate) fn delta(&self, view: &ViewRevision) -> Table {
         self.store.table(&self.project, &view.id).unwrap()
     }
 
     /// The rows of a view's table, sorted.
-    pub(super) async fn table(&self, view: &ViewRevision) -> Vec<TableRow> {
+    pub(crate) async fn table(&self, view: &ViewRevision) -> Vec<TableRow> {
         let table = self.store.scan(&self.project, view, None).await.unwrap();
         let frame = self.session.read_table(table).unwrap();
         let mut rows: Vec<_> = frame
@@ -213,7 +213,7 @@ impl World {
         rows
     }
 
-    pub(super) async fn online(
+    pub(crate) async fn online(
         &self,
         view: &ViewRevision,
         since: Option<&OnlineCursor>,
@@ -254,14 +254,14 @@ fn batch(rows: &[Row]) -> RecordBatch {
 }
 
 /// A world with its tables seen through another store.
-pub(super) struct Through<'a> {
+pub(crate) struct Through<'a> {
     world: &'a World,
     store: OfflineStore,
     session: SessionContext,
 }
 
 impl Through<'_> {
-    pub(super) async fn try_run(
+    pub(crate) async fn try_run(
         &self,
         view: &ViewRevision,
         request: &MaterializeRequest,
@@ -277,7 +277,7 @@ impl Through<'_> {
     }
 }
 
-pub(super) fn window(start: i64, end: i64) -> MaterializeRequest {
+pub(crate) fn window(start: i64, end: i64) -> MaterializeRequest {
     MaterializeRequest {
         start: Some(us(start)),
         end: Some(us(end)),
@@ -285,7 +285,7 @@ pub(super) fn window(start: i64, end: i64) -> MaterializeRequest {
     }
 }
 
-pub(super) fn full_refresh() -> MaterializeRequest {
+pub(crate) fn full_refresh() -> MaterializeRequest {
     MaterializeRequest {
         full_refresh: true,
         ..Default::default()
@@ -381,7 +381,7 @@ fn view(name: &str, query: &str, sources: &[&str], features: &[&str]) -> ViewRev
 }
 
 /// Every row of `events`.
-pub(super) fn row_local() -> ViewRevision {
+pub(crate) fn row_local() -> ViewRevision {
     ViewRevision {
         refresh: Refresh::RowLocal {
             source: "events".parse().unwrap(),
@@ -411,7 +411,7 @@ pub(super) fn row_local_over_delta(name: &str) -> ViewRevision {
 }
 
 /// Every row of `events`, with a second feature.
-pub(super) fn row_local_wider() -> ViewRevision {
+pub(crate) fn row_local_wider() -> ViewRevision {
     ViewRevision {
         refresh: Refresh::RowLocal {
             source: "events".parse().unwrap(),
@@ -426,7 +426,7 @@ pub(super) fn row_local_wider() -> ViewRevision {
 }
 
 /// Every row of `events` with what the static source `names` says of its key.
-pub(super) fn joined() -> ViewRevision {
+pub(crate) fn joined() -> ViewRevision {
     let query = "SELECT e.k AS k, e.at AS at, e.made AS made, n.v AS name \
                  FROM events e LEFT JOIN names n ON e.k = n.k";
     ViewRevision {
@@ -438,7 +438,7 @@ pub(super) fn joined() -> ViewRevision {
 }
 
 /// The sum of `v` per key and time.
-pub(super) fn windowed(lookback: Option<u64>) -> ViewRevision {
+pub(crate) fn windowed(lookback: Option<u64>) -> ViewRevision {
     let query = "SELECT k, at, sum(v) AS total FROM events GROUP BY k, at";
     ViewRevision {
         created_timestamp: None,
@@ -448,7 +448,7 @@ pub(super) fn windowed(lookback: Option<u64>) -> ViewRevision {
 }
 
 /// The static source `names`.
-pub(super) fn unchanging() -> ViewRevision {
+pub(crate) fn unchanging() -> ViewRevision {
     ViewRevision {
         event_timestamp: None,
         created_timestamp: None,

@@ -1,0 +1,19 @@
+//! Care for the tables: [`compact_view`] puts rows into few files that scans can skip, [`vacuum_view`] deletes what no
+//! version needs any more.
+//!
+//! * Holds always: no row comes, goes or changes. What fails or dies half way leaves the table as it was, or as it is to
+//!   be. Readers and writers may go on meanwhile.
+//! * Not here: when it is done, and for which views.
+
+mod compact;
+mod error;
+mod plan;
+mod time_ranges;
+mod vacuum;
+
+#[cfg(test)]
+mod tests;
+
+pub use compact::{Compaction, MaintenanceContext, compact_view};
+pub use error::MaintenanceError;
+pub use vacuum::{DeletedFile, KeptFile, Pin, Vacuum, VacuumRequest, vacuum_view};

@@ -1,0 +1,268 @@
+//! Deletes the data files that nobody needs any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deltalake::kernel::Action;
+use futures::{StreamExt, TryStreamExt, future::BoxFuture};
+use object_store::{ObjectMeta, path::Path};
+use vintner_core::{Timestamp, Ttl, ViewId};
+
+use super::{compact::MaintenanceContext, error::MaintenanceError};
+use crate::delta::{DeltaError, Table, TableState};
+
+/// Files that no version has ever had are kept for so many microseconds at least, whatever the retention: they may belong
+/// to a run that has not committed yet.
+const UNFINISHED_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// A version of a view's table that must stay readable.
+pub type Pin = (ViewId, u64);
+
+/// What to delete.
+#[derive(Clone, Debug)]
+pub struct VacuumRequest<'a> {
+    /// How long versions stay readable after the next one has come.
+    pub retention: Ttl,
+    /// Versions that stay readable for good. Those of other views are passed over.
+    pub pins: &'a [Pin],
+    /// Whether files are deleted, or only named.
+    pub dry_run: bool,
+}
+
+/// What was deleted, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vacuum {
+    /// The files, in the order of their paths.
+    pub deleted: Vec<DeletedFile>,
+    /// Files that are kept only since a pinned version has them.
+    pub pinned: Vec<KeptFile>,
+    /// Files that are kept until the retention has run out.
+    pub retained: usize,
+    /// Pinned versions that cannot be read any more, since the log or some of their files are gone.
+    pub lost_pins: Vec<u64>,
+}
+
+/// A file that is not needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedFile {
+    /// The path, relative to the table.
+    pub path: String,
+    /// The size.
+    pub bytes: u64,
+}
+
+/// A file that is kept for pinned versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptFile {
+    /// The path, relative to the table.
+    pub path: String,
+    /// The size.
+    pub bytes: u64,
+    /// The pinned versions that have it.
+    pub versions: Vec<u64>,
+}
+
+/// Deletes the data files of a view's table that the newest version does not have, that none had within the retention
+/// before `now`, and that no pinned version has; and files that never became part of a version, once they are a day old
+/// and older than the retention. The log stays as it is, so that every version can still be looked up.
+///
+/// Readers of versions within the retention, and writers, may go on meanwhile. Running it again deletes nothing.
+///
+/// # Errors
+/// [`MaintenanceError`] when the log cannot be read, or files cannot be listed or deleted. Some may be deleted then.
+pub fn vacuum_view<'a>(
+    context: &'a MaintenanceContext<'a>,
+    view: &'a ViewId,
+    request: &'a VacuumRequest<'a>,
+    now: Timestamp,
+) -> BoxFuture<'a, Result<Vacuum, MaintenanceError>> {
+    Box::pin(vacuum(context, view, request, now))
+}
+
+async fn vacuum(
+    context: &MaintenanceContext<'_>,
+    view: &ViewId,
+    request: &VacuumRequest<'_>,
+    now: Timestamp,
+) -> Result<Vacuum, MaintenanceError> {
+    let table = context.store.table(context.project, view)?;
+    // Listed before the log is read: what is added after that is younger than any retention.
+    let objects = list(&table, view).await?;
+    let Some(newest) = table.newest().await? else {
+        return Ok(Vacuum::default());
+    };
+    let cutoff = now.saturating_sub(request.retention);
+    let abandoned = Timestamp::from_micros(now.micros().saturating_sub(UNFINISHED_MICROS));
+    let mut report = Vacuum::default();
+    let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for version in pins_of(view, request.pins) {
+        match pinned_files(&table, version, &objects).await? {
+            Some(paths) => paths
+                .into_iter()
+                .for_each(|path| pinned.entry(path).or_default().push(version)),
+            None => report.lost_pins.push(version),
+        }
+    }
+    let log = Log::read(&table, &newest, &objects, cutoff).await?;
+    let mut unneeded = Vec::new();
+    for object in objects.iter().filter(|object| is_data(&object.location)) {
+        let path = object.location.to_string();
+        if log.live.contains(&path) {
+            continue;
+        }
+        let written = micros(object);
+        let is_due = match log.known.contains(&path) {
+            true => !log.needed.contains(&path),
+            false => written < cutoff && written < abandoned,
+        };
+        match pinned.remove(&path) {
+            _ if !is_due => report.retained += 1,
+            Some(versions) => report.pinned.push(KeptFile {
+                path,
+                bytes: object.size,
+                versions,
+            }),
+            None => {
+                unneeded.push(object.location.clone());
+                report.deleted.push(DeletedFile {
+                    path,
+                    bytes: object.size,
+                });
+            }
+        }
+    }
+    if !request.dry_run {
+        delete(&table, view, unneeded).await?;
+    }
+    Ok(report)
+}
+
+/// The pinned versions of a view.
+fn pins_of(view: &ViewId, pins: &[Pin]) -> BTreeSet<u64> {
+    let pins = pins.iter().filter(|(pinned, _)| pinned == view);
+    pins.map(|(_, version)| *version).collect()
+}
+
+/// The files of a pinned version; none when it cannot be read any more.
+async fn pinned_files(
+    table: &Table,
+    version: u64,
+    objects: &[ObjectMeta],
+) -> Result<Option<Vec<String>>, DeltaError> {
+    let state = match table.at(version).await {
+        Ok(state) => state,
+        Err(DeltaError::NoSuchVersion { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let there: BTreeSet<&str> = objects.iter().map(|o| o.location.as_ref()).collect();
+    let paths: Vec<_> = state.files().iter().map(|file| file.path()).collect();
+    let is_whole = paths.iter().all(|path| there.contains(path.as_str()));
+    Ok(is_whole.then_some(paths))
+}
+
+/// What the log says of files.
+struct Log {
+    /// The files of the newest version.
+    live: BTreeSet<String>,
+    /// Files that some version within the retention has.
+    needed: BTreeSet<String>,
+    /// Files that some version has, or has had.
+    known: BTreeSet<String>,
+}
+
+impl Log {
+    /// A file that a version took away is needed as long as that version is younger than `cutoff`, since the one before it
+    /// was the newest until then.
+    async fn read(
+        table: &Table,
+        newest: &TableState,
+        objects: &[ObjectMeta],
+        cutoff: Timestamp,
+    ) -> Result<Self, DeltaError> {
+        let written: BTreeMap<u64, Timestamp> = objects
+            .iter()
+            .filter_map(|object| Some((commit_version(&object.location)?, micros(object))))
+            .collect();
+        let live: BTreeSet<String> = newest.files().iter().map(|file| file.path()).collect();
+        let mut log = Self {
+            known: live.clone(),
+            live,
+            needed: BTreeSet::new(),
+        };
+        for version in (0..=newest.version()).rev() {
+            let Some(actions) = table.actions(version).await? else {
+                break;
+            };
+            // A commit that came after the listing is younger than everything that was listed.
+            let is_recent = written.get(&version).is_none_or(|at| *at >= cutoff);
+            for action in actions {
+                match action {
+                    Action::Remove(remove) => {
+                        if is_recent {
+                            log.needed.insert(remove.path.clone());
+                        }
+                        log.known.insert(remove.path);
+                    }
+                    Action::Add(add) => {
+                        log.known.insert(add.path);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(log)
+    }
+}
+
+/// The version that an object of the log is the commit of.
+fn commit_version(location: &Path) -> Option<u64> {
+    let name = location.as_ref().strip_prefix("_delta_log/")?;
+    name.strip_suffix(".json")?.parse().ok()
+}
+
+/// Whether an object is a data file: a Parquet file beside the log. Nothing else is ever deleted.
+fn is_data(location: &Path) -> bool {
+    let name = location.as_ref();
+    !name.contains('/') && name.ends_with(".parquet")
+}
+
+fn micros(object: &ObjectMeta) -> Timestamp {
+    Timestamp::from_micros(object.last_modified.timestamp_micros())
+}
+
+async fn list(table: &Table, view: &ViewId) -> Result<Vec<ObjectMeta>, MaintenanceError> {
+    let objects = table.objects();
+    let mut listed: Vec<_> = objects
+        .list(None)
+        .try_collect()
+        .await
+        .map_err(|source| files_error("list", view, table, source))?;
+    listed.sort_by(|a: &ObjectMeta, b| a.location.cmp(&b.location));
+    Ok(listed)
+}
+
+async fn delete(table: &Table, view: &ViewId, paths: Vec<Path>) -> Result<(), MaintenanceError> {
+    let paths = futures::stream::iter(paths.into_iter().map(Ok)).boxed();
+    let objects = table.objects();
+    let mut deleted = objects.delete_stream(paths);
+    while let Some(result) = deleted.next().await {
+        match result {
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(source) => return Err(files_error("delete", view, table, source)),
+        }
+    }
+    Ok(())
+}
+
+fn files_error(
+    what: &'static str,
+    view: &ViewId,
+    table: &Table,
+    source: object_store::Error,
+) -> MaintenanceError {
+    MaintenanceError::Files {
+        what,
+        view: view.clone(),
+        location: table.location().to_owned(),
+        source,
+    }
+}
