@@ -11,4 +11,5 @@ mod foreign_readers;
 mod harness;
 mod kill;
 mod main_job;
+mod maintenance;
 mod transports;
