@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use vintner_core::{FeatureRef, RegistryVersion, ServiceName, Timestamp, Ttl, ViewName};
+use vintner_core::{
+    DatasetName, FeatureRef, RegistryVersion, ServiceName, Timestamp, Ttl, ViewName,
+};
 use vintner_ops::api::DEFAULT_RETENTION;
 
 use crate::exit;
@@ -77,6 +79,11 @@ pub(crate) enum Command {
     Materialize(Materialize),
     /// Join entity rows with features as they stood at each row's time
     GetHistorical(GetHistorical),
+    /// List the saved training datasets
+    Datasets,
+    /// Show a saved training dataset, or make it again
+    #[command(subcommand)]
+    Dataset(Dataset),
     /// Look up feature vectors as of now
     GetOnline(GetOnline),
     /// List the objects of a kind
@@ -216,6 +223,27 @@ pub(crate) struct GetHistorical {
     /// The entity rows' time column [default: event_timestamp, else the only timestamp column]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) timestamp_column: Option<String>,
+    /// Save the dataset under this name: keep what is needed to make the same rows again
+    #[arg(long, value_name = "NAME")]
+    pub(crate) save: Option<DatasetName>,
+}
+
+/// `dataset`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dataset {
+    /// Show how a saved dataset was made, by whom and when
+    Show {
+        /// The name
+        name: DatasetName,
+    },
+    /// Make the rows of a saved dataset again, and check that they are the same
+    Reproduce {
+        /// The name
+        name: DatasetName,
+        /// Where to write the training rows: .parquet, .csv or .arrow
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        out: PathBuf,
+    },
 }
 
 /// Which rows count as known.

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog;
 mod changes;
+mod datasets;
 mod historical;
 mod init;
 mod maintenance;
@@ -12,7 +13,7 @@ mod serve;
 use clap::CommandFactory as _;
 
 use crate::{
-    args::{Cli, Command},
+    args::{self, Cli, Command},
     exit::{Exit, Failure},
 };
 
@@ -26,6 +27,11 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Apply { yes } => changes::apply(global, yes).await,
         Command::Materialize(args) => materialize::materialize(global, args).await,
         Command::GetHistorical(args) => Box::pin(historical::get_historical(global, args)).await,
+        Command::Datasets => datasets::list(global).await,
+        Command::Dataset(args::Dataset::Show { name }) => datasets::show(global, &name).await,
+        Command::Dataset(args::Dataset::Reproduce { name, out }) => {
+            Box::pin(datasets::reproduce(global, &name, &out)).await
+        }
         Command::GetOnline(args) => online::get_online(global, args).await,
         Command::List { kind } => catalog::list(global, kind).await,
         Command::Show { kind, name } => catalog::show(global, kind, &name).await,

@@ -165,6 +165,7 @@ kinds! {
     Source, SourceName, "source", true, [];
     View, ViewName, "feature view", true, [];
     Service, ServiceName, "feature service", true, [];
+    Dataset, DatasetName, "dataset", true, [];
     Feature, FeatureName, "feature", false, [];
     Column, ColumnName, "column", false, [];
 }

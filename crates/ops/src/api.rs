@@ -9,9 +9,10 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use vintner_core::{
-    Boundary, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion, Timestamp, Ttl,
-    Value, ViewId, ViewName,
+    Boundary, DatasetName, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion,
+    Timestamp, Ttl, Value, ViewId, ViewName,
 };
+pub use vintner_offline::datasets::{ContentHash, Dataset, KeptRows, ResultRows, TableRead};
 pub use vintner_registry::ObjectKind;
 use vintner_registry::{
     model::{Entity, FeatureService, Source, ViewRevision},
@@ -51,6 +52,15 @@ pub trait Operations: Send + Sync {
         request: &HistoricalRequest,
         entity_rows: EntityRows,
     ) -> Result<TrainingRows, OpsError>;
+
+    /// The saved training datasets, in the order of their names.
+    async fn datasets(&self) -> Result<Vec<Dataset>, OpsError>;
+
+    /// How one saved training dataset was made.
+    async fn dataset(&self, name: &DatasetName) -> Result<Dataset, OpsError>;
+
+    /// The rows of a saved training dataset, made again. They end in an error when they are not those that were saved.
+    async fn reproduce(&self, name: &DatasetName) -> Result<TrainingRows, OpsError>;
 
     /// Feature vectors as of now.
     async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError>;
@@ -286,6 +296,17 @@ pub struct HistoricalRequest {
     pub boundary: Boundary,
     /// The entity rows' time column; without it `event_timestamp`, else the only timestamp column.
     pub timestamp_column: Option<String>,
+    /// Whether what is needed to make the same rows again is kept, and under which name.
+    pub save: Option<SaveAs>,
+}
+
+/// Under which name a training dataset is saved, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaveAs {
+    /// The name, which must be free.
+    pub name: DatasetName,
+    /// Who saves it: a user's name, for people.
+    pub author: String,
 }
 
 /// Record batches as they come.

@@ -1,6 +1,7 @@
 //! The operations on the stores of one deployment.
 
 mod catalog;
+mod datasets;
 mod keys;
 mod maintenance;
 mod materialize;
@@ -20,7 +21,7 @@ use materialize::{load_online, micros_since};
 use online::ReadPlans;
 use tokio::sync::OnceCell;
 pub(crate) use training::historical_error;
-use vintner_core::{Clock, KeySchema, ProjectName, RegistryVersion, ViewName};
+use vintner_core::{Clock, DatasetName, KeySchema, ProjectName, RegistryVersion, ViewName};
 use vintner_offline::{
     delta::OfflineStore,
     materialize as offline,
@@ -40,7 +41,7 @@ use vintner_repo::{Deployment, RepoFile};
 
 use crate::{
     api::{
-        ApplyReport, Change, Changes, CheckReport, Detail, EntityRows, HistoricalRequest,
+        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, HistoricalRequest,
         MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
         Operations, Phase, PlanReport, Run, Scope, Summary, TrainingRows, VacuumRequest, Version,
         ViewCompaction, ViewRun, ViewVacuum,
@@ -382,8 +383,27 @@ impl Operations for Local {
             (&self.project, project),
             request,
             entity_rows,
+            self.clock.now(),
         )
         .await
+    }
+
+    async fn datasets(&self) -> Result<Vec<Dataset>, OpsError> {
+        datasets::of(&self.offline, &self.project)?
+            .list()
+            .await
+            .map_err(datasets::dataset_error)
+    }
+
+    async fn dataset(&self, name: &DatasetName) -> Result<Dataset, OpsError> {
+        datasets::of(&self.offline, &self.project)?
+            .get(name)
+            .await
+            .map_err(datasets::dataset_error)
+    }
+
+    async fn reproduce(&self, name: &DatasetName) -> Result<TrainingRows, OpsError> {
+        datasets::reproduce(&self.offline, &self.registry, &self.project, name).await
     }
 
     async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {
@@ -499,7 +519,9 @@ impl Operations for Local {
         let snapshot = self.snapshot().await?;
         let views = Self::wanted(self.project(&snapshot)?, &request.views)?;
         let views: Vec<_> = views.into_iter().map(|view| &view.id).collect();
-        let pins = [];
+        // What saved datasets need. When that cannot be found out, nothing is deleted.
+        let datasets = datasets::of(&self.offline, &self.project)?;
+        let pins = datasets.pins().await.map_err(datasets::dataset_error)?;
         let now = self.clock.now();
         maintenance::vacuum(&self.offline, &self.project, &views, request, &pins, now).await
     }

@@ -13,19 +13,21 @@ use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
 };
-use vintner_core::{KeySchema, RegistryVersion, ViewName};
+use vintner_core::{DatasetName, KeySchema, RegistryVersion, ViewName};
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Changes, CheckReport, Detail, EntityRows, HistoricalRequest, MaterializeEvent,
-        MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, PlanReport, Run, Summary,
-        TrainingRows, VacuumRequest, Version, ViewCompaction, ViewRun, ViewVacuum,
+        ApplyReport, Changes, CheckReport, Dataset, Detail, EntityRows, HistoricalRequest,
+        MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
+        PlanReport, Run, Summary, TrainingRows, VacuumRequest, Version, ViewCompaction, ViewRun,
+        ViewVacuum,
     },
 };
 use vintner_proto::{
     convert::ConvertError,
     v1::{
-        self, maintenance_service_client::MaintenanceServiceClient,
+        self, dataset_service_client::DatasetServiceClient,
+        maintenance_service_client::MaintenanceServiceClient,
         materialization_service_client::MaterializationServiceClient,
         online_service_client::OnlineServiceClient, registry_service_client::RegistryServiceClient,
     },
@@ -93,6 +95,10 @@ impl Client {
     fn materialization(&self) -> MaterializationServiceClient<Channel> {
         MaterializationServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    fn saved(&self) -> DatasetServiceClient<Channel> {
+        DatasetServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     fn maintenance(&self) -> MaintenanceServiceClient<Channel> {
@@ -222,6 +228,23 @@ impl Operations for Client {
         entity_rows: EntityRows,
     ) -> Result<TrainingRows, OpsError> {
         historical::get(self, request, entity_rows).await
+    }
+
+    async fn datasets(&self) -> Result<Vec<Dataset>, OpsError> {
+        let request = self.request(v1::ListDatasetsRequest {});
+        let answer = self.answer(self.saved().list_datasets(request).await)?;
+        self.read(from_each("datasets", answer.datasets))
+    }
+
+    async fn dataset(&self, name: &DatasetName) -> Result<Dataset, OpsError> {
+        let name = name.to_string();
+        let request = self.request(v1::GetDatasetRequest { name });
+        let answer = self.answer(self.saved().get_dataset(request).await)?;
+        self.read(required("dataset", answer.dataset))
+    }
+
+    async fn reproduce(&self, name: &DatasetName) -> Result<TrainingRows, OpsError> {
+        historical::reproduce(self, name).await
     }
 
     async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {

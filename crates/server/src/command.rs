@@ -1,4 +1,5 @@
-//! What a Flight client says in words: the command that opens a `DoExchange`, and the app metadata of its answer.
+//! What a Flight client says in words: the command that opens a `DoExchange`, the ticket of a `DoGet`, and the app
+//! metadata of their answers.
 //!
 //! They are JSON and not protobuf, because a Flight client has Arrow but no generated code of ours: in Python a command
 //! is `json.dumps({"get_historical": {"service": "delay_model"}})`. A field that is not known is refused, so that a
@@ -7,10 +8,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vintner_core::{Boundary, Knowledge, RegistryVersion};
+use vintner_core::{Boundary, DatasetName, Knowledge, RegistryVersion};
 use vintner_ops::{
     Fault, OpsError,
-    api::{HistoricalReport, HistoricalRequest},
+    api::{HistoricalReport, HistoricalRequest, SaveAs},
 };
 use vintner_proto::convert::ConvertError;
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -44,6 +45,40 @@ pub struct GetHistorical {
     /// The entity rows' time column. Default: `event_timestamp`, else the only timestamp column.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp_column: Option<String>,
+    /// Keeps what is needed to make the same rows again. Default: nothing is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save: Option<Save>,
+}
+
+/// Under which name a dataset is saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Save {
+    /// The name, which must be free.
+    pub name: String,
+    /// Who saves it: a user's name, for people. Default: `unknown`.
+    #[serde(default = "unknown")]
+    pub author: String,
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+/// The ticket of a `DoGet`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ticket {
+    /// The rows of a saved dataset, made again.
+    Reproduce(Reproduce),
+}
+
+/// Which dataset to make again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reproduce {
+    /// Its name.
+    pub dataset: String,
 }
 
 /// Whether feature rows must have been known.
@@ -110,6 +145,26 @@ impl Command {
     }
 }
 
+impl Ticket {
+    /// Reads the bytes of a ticket: the dataset to make again.
+    pub(crate) fn read(bytes: &[u8]) -> Result<DatasetName, OpsError> {
+        let refused = |error: &dyn std::fmt::Display| {
+            OpsError::new(
+                Fault::Request,
+                format!(
+                    "the ticket is not what DoGet takes, which is JSON like \
+                     {{\"reproduce\": {{\"dataset\": \"delays_2013\"}}}}: {error}"
+                ),
+            )
+        };
+        let Self::Reproduce(Reproduce { dataset }) =
+            serde_json::from_slice::<Self>(bytes).map_err(|error| refused(&error))?;
+        dataset
+            .parse::<DatasetName>()
+            .map_err(|error| refused(&error))
+    }
+}
+
 impl From<&HistoricalRequest> for GetHistorical {
     fn from(request: &HistoricalRequest) -> Self {
         let (service, features) = match &request.features {
@@ -129,6 +184,10 @@ impl From<&HistoricalRequest> for GetHistorical {
                 Boundary::Before => BoundaryWord::Before,
             },
             timestamp_column: request.timestamp_column.clone(),
+            save: request.save.as_ref().map(|save| Save {
+                name: save.name.to_string(),
+                author: save.author.clone(),
+            }),
         }
     }
 }
@@ -158,6 +217,13 @@ impl TryFrom<GetHistorical> for HistoricalRequest {
                 BoundaryWord::Before => Boundary::Before,
             },
             timestamp_column: command.timestamp_column,
+            save: match command.save {
+                None => None,
+                Some(save) => Some(SaveAs {
+                    name: parse("save.name", &save.name)?,
+                    author: save.author,
+                }),
+            },
         })
     }
 }
@@ -219,6 +285,10 @@ mod tests {
             knowledge: Knowledge::Available,
             boundary: Boundary::Before,
             timestamp_column: Some("at".to_owned()),
+            save: Some(SaveAs {
+                name: "delays_2013".parse().unwrap(),
+                author: "ann".to_owned(),
+            }),
         };
         let plain = request(r#"{"get_historical": {"service": "delay_model"}}"#).unwrap();
         assert_eq!(plain.knowledge, Knowledge::Event);
@@ -233,11 +303,24 @@ mod tests {
     fn a_wrong_command_is_told_what_is_wrong() {
         let refusal = |json: &str| request(json).unwrap_err();
         insta::assert_snapshot!(refusal("delay_model"), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: expected value at line 1 column 1"#);
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown field `servise`, expected one of `service`, `features`, `full_names`, `knowledge`, `boundary`, `timestamp_column` at line 1 column 29"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown field `servise`, expected one of `service`, `features`, `full_names`, `knowledge`, `boundary`, `timestamp_column`, `save` at line 1 column 29"#);
         insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "knowledge": "later"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown variant `later`, expected `event` or `available` at line 1 column 56"#);
         insta::assert_snapshot!(refusal(r#"{"get_historical": {}}"#), @"give `service` or `features`");
         insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "features": ["v"]}}"#), @"give `service` or `features`, not both");
         insta::assert_snapshot!(refusal(r#"{"get_historical": {"features": ["v", "v:a:b"]}}"#), @"features[1]: `v:a:b` names no feature: the feature name `a:b` may only have letters, digits and `_`, and must not start with a digit");
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "save": {"name": "a-b"}}}"#), @"save.name: the dataset name `a-b` may only have letters, digits and `_`, and must not start with a digit");
         insta::assert_snapshot!(refusal(r#"{"get_offline": {}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown variant `get_offline`, expected `get_historical` at line 1 column 14"#);
+    }
+
+    #[test]
+    fn a_ticket_names_a_dataset() {
+        let read = |json: &str| Ticket::read(json.as_bytes()).map_err(|error| error.message);
+        let ticket = Ticket::Reproduce(Reproduce {
+            dataset: "delays_2013".to_owned(),
+        });
+        let json = serde_json::to_string(&ticket).unwrap();
+        assert_eq!(read(&json), Ok("delays_2013".parse().unwrap()), "{json}");
+        insta::assert_snapshot!(read("delays_2013").unwrap_err(), @r#"the ticket is not what DoGet takes, which is JSON like {"reproduce": {"dataset": "delays_2013"}}: expected value at line 1 column 1"#);
+        insta::assert_snapshot!(read(r#"{"reproduce": {"dataset": "a-b"}}"#).unwrap_err(), @r#"the ticket is not what DoGet takes, which is JSON like {"reproduce": {"dataset": "delays_2013"}}: the dataset name `a-b` may only have letters, digits and `_`, and must not start with a digit"#);
     }
 }

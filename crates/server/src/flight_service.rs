@@ -1,4 +1,4 @@
-//! Arrow Flight: `DoExchange` joins entity rows with features.
+//! Arrow Flight: `DoExchange` joins entity rows with features, `DoGet` makes the rows of a saved dataset again.
 //!
 //! 1. The caller's first message has a descriptor of type `CMD`, whose bytes are a [`Command`] in JSON.
 //! 2. The caller sends the entity rows as any Flight stream: the schema (it may be in the first message), then record
@@ -7,6 +7,8 @@
 //! 4. Record batches follow: exactly the entity rows, in their order, with the features.
 //! 5. The last message is a record batch without rows, with a [`Closing`] as app metadata. An answer that ends without
 //!    it is not whole.
+//!
+//! A `DoGet` has a [`command::Ticket`](crate::command::Ticket) in JSON, and the same answer.
 //!
 //! The other calls of Flight are not there: they answer UNIMPLEMENTED.
 
@@ -34,7 +36,7 @@ use vintner_ops::{
 };
 
 use crate::{
-    command::{Closing, Command, Opening, Report},
+    command::{self, Closing, Command, Opening, Report},
     flight_data::{self, Encoder},
     status,
 };
@@ -53,7 +55,7 @@ impl FlightHandlers {
         mut messages: Streaming<FlightData>,
     ) -> Result<Messages<FlightData>, Status> {
         let first = messages.message().await?.unwrap_or_default();
-        let Command::GetHistorical(command) = command(first.flight_descriptor.as_ref())
+        let Command::GetHistorical(command) = command_in(first.flight_descriptor.as_ref())
             .map_err(|error| status::from_error(&error))?;
         let request =
             HistoricalRequest::try_from(command).map_err(|error| status::unreadable(&error))?;
@@ -79,7 +81,7 @@ impl FlightHandlers {
     }
 }
 
-fn command(descriptor: Option<&FlightDescriptor>) -> Result<Command, OpsError> {
+fn command_in(descriptor: Option<&FlightDescriptor>) -> Result<Command, OpsError> {
     match descriptor {
         Some(descriptor) if descriptor.r#type() == DescriptorType::Cmd => {
             Command::read(&descriptor.cmd)
@@ -183,9 +185,9 @@ fn json(value: &impl Serialize) -> Bytes {
 }
 
 /// Says what is there instead of the call.
-fn only_exchange<T>() -> Result<Response<T>, Status> {
+fn only_rows<T>() -> Result<Response<T>, Status> {
     Err(status::unsupported(
-        "of Arrow Flight, Vintner answers DoExchange only: send entity rows, receive training rows",
+        "of Arrow Flight, Vintner answers DoExchange (send entity rows, receive training rows) and DoGet (a saved dataset)",
     ))
 }
 
@@ -210,59 +212,66 @@ impl FlightService for FlightHandlers {
         &self,
         _: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        only_exchange()
+        only_rows()
     }
 
     async fn list_flights(
         &self,
         _: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
-        only_exchange()
+        only_rows()
     }
 
     async fn get_flight_info(
         &self,
         _: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        only_exchange()
+        only_rows()
     }
 
     async fn poll_flight_info(
         &self,
         _: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        only_exchange()
+        only_rows()
     }
 
     async fn get_schema(
         &self,
         _: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        only_exchange()
+        only_rows()
     }
 
-    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        only_exchange()
+    async fn do_get(
+        &self,
+        request: Request<Ticket>,
+    ) -> Result<Response<Self::DoGetStream>, Status> {
+        let dataset = command::Ticket::read(&request.into_inner().ticket);
+        let dataset = dataset.map_err(|error| status::from_error(&error))?;
+        let rows = self.ops.reproduce(&dataset).await;
+        let rows = rows.map_err(|error| status::from_error(&error))?;
+        Ok(Response::new(training_messages(rows)))
     }
 
     async fn do_put(
         &self,
         _: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
-        only_exchange()
+        only_rows()
     }
 
     async fn do_action(
         &self,
         _: Request<Action>,
     ) -> Result<Response<Self::DoActionStream>, Status> {
-        only_exchange()
+        only_rows()
     }
 
     async fn list_actions(
         &self,
         _: Request<Empty>,
     ) -> Result<Response<Self::ListActionsStream>, Status> {
-        only_exchange()
+        only_rows()
     }
 }

@@ -14,6 +14,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 mod convert;
+mod dataset_service;
 mod flight_data;
 mod flight_service;
 mod guard;

@@ -58,10 +58,10 @@ pub(crate) fn refresh_word(refresh: &Refresh) -> &'static str {
 }
 
 /// Lines of `field: value`, those without a value left out, then tables.
-struct Page(String);
+pub(crate) struct Page(pub(crate) String);
 
 impl Page {
-    fn line(&mut self, field: &str, value: impl ToString) {
+    pub(crate) fn line(&mut self, field: &str, value: impl ToString) {
         let value = value.to_string();
         if !value.is_empty() {
             self.0
@@ -83,7 +83,7 @@ impl Page {
         );
     }
 
-    fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) {
+    pub(crate) fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) {
         self.0
             .push_str(&format!("\n{}\n", output::table(head, rows)));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vintner_core::ViewId;
 use vintner_ops::{
-    api::{HistoricalReport, HistoricalRequest},
+    api::{HistoricalReport, HistoricalRequest, SaveAs},
     files,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -47,6 +47,10 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             args::Boundary::Before => vintner_core::Boundary::Before,
         },
         timestamp_column: args.timestamp_column,
+        save: args.save.map(|name| SaveAs {
+            name,
+            author: deployment::author(),
+        }),
     };
     let started = std::time::Instant::now();
     let operations = deployment::open(global).await?;
@@ -72,15 +76,30 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
     match global.format {
-        Format::Json => output::json(&serde_json::json!({
-            "out": args.out.display().to_string(),
-            "rows": report.rows,
-            "rows_matched": by_name(&report.rows_matched),
-            "rows_without_key": report.rows_without_key,
-            "registry_version": registry_version.0,
-            "micros": micros,
-        }))?,
-        Format::Table => output::text(&told(&report, &args.out.display().to_string(), micros))?,
+        Format::Json => {
+            let mut answer = serde_json::json!({
+                "out": args.out.display().to_string(),
+                "rows": report.rows,
+                "rows_matched": by_name(&report.rows_matched),
+                "rows_without_key": report.rows_without_key,
+                "registry_version": registry_version.0,
+                "micros": micros,
+            });
+            if let Some(save) = &request.save {
+                answer["dataset"] = save.name.as_str().into();
+            }
+            output::json(&answer)?;
+        }
+        Format::Table => {
+            let mut text = told(&report, &args.out.display().to_string(), micros);
+            if let Some(save) = &request.save {
+                let name = &save.name;
+                text.push_str(&format!(
+                    "\nsaved as {name}; `vintner dataset reproduce {name}` makes the same rows again"
+                ));
+            }
+            output::text(&text)?;
+        }
     }
     Ok(Exit::Done)
 }

@@ -107,6 +107,9 @@ const SCRIPT: &[&[&str]] = &[
     &["vacuum", "--yes"],
     &["vacuum", "customer_orders", "--dry-run"],
     &["vacuum", "customer_order", "--yes"],
+    &["datasets"],
+    &["dataset", "show", "none"],
+    &["dataset", "reproduce", "none", "--out", "out/none.csv"],
     &["runs"],
     &["runs", "customer_orders", "--limit", "1"],
 ];

@@ -31,4 +31,5 @@ pub use table::{DataFile, Table, TableState};
 
 pub(crate) use change::{AddedFile, AddedFiles};
 pub(crate) use data_files::{Arrangement, DataFiles, TARGET_BYTES, Written};
+pub(crate) use upload::Upload;
 pub(crate) use waits::Waits;

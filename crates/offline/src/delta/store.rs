@@ -94,14 +94,23 @@ impl OfflineStore {
         ))
     }
 
-    fn log(&self, path: &str) -> Result<LogStoreRef, DeltaError> {
+    /// A folder of the store, by its path in it, and where that is.
+    pub(crate) fn folder(
+        &self,
+        path: &str,
+    ) -> Result<(PrefixStore<Arc<dyn ObjectStore>>, Url), DeltaError> {
         let refuse = |source| DeltaError::Location {
             location: self.root.to_string(),
             source,
         };
         let url = self.root.join(path).map_err(|e| refuse(e.into()))?;
         let prefix = ObjectPath::from_url_path(url.path()).map_err(|e| refuse(e.into()))?;
-        let table = Arc::new(PrefixStore::new(self.objects.clone(), prefix));
+        Ok((PrefixStore::new(self.objects.clone(), prefix), url))
+    }
+
+    fn log(&self, path: &str) -> Result<LogStoreRef, DeltaError> {
+        let (table, url) = self.folder(path)?;
+        let table = Arc::new(table);
         Ok(default_logstore(
             table,
             self.objects.clone(),

@@ -14,7 +14,7 @@ const PART_BYTES: usize = 8 << 20;
 const PARTS_AT_ONCE: usize = 4;
 
 /// A new object. What fits in one part is written with one request. Memory: the parts that are on their way.
-pub(super) struct Upload {
+pub(crate) struct Upload {
     objects: Arc<dyn ObjectStore>,
     path: Path,
     buffer: PutPayloadMut,
@@ -28,7 +28,7 @@ struct Parts {
 
 impl Upload {
     /// Begins an object. Nothing is written yet.
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, path: Path) -> Self {
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, path: Path) -> Self {
         Self {
             objects,
             path,
@@ -38,7 +38,7 @@ impl Upload {
     }
 
     /// Where the object will be.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -46,7 +46,7 @@ impl Upload {
     ///
     /// # Errors
     /// Those of the store; then [`Upload::abort`] is the only thing left to do.
-    pub(super) async fn put(&mut self, mut bytes: Bytes) -> Result<()> {
+    pub(crate) async fn put(&mut self, mut bytes: Bytes) -> Result<()> {
         loop {
             let room = PART_BYTES - self.buffer.content_length();
             if bytes.len() < room {
@@ -78,7 +78,7 @@ impl Upload {
     ///
     /// # Errors
     /// Those of the store.
-    pub(super) async fn finish(mut self) -> Result<()> {
+    pub(crate) async fn finish(mut self) -> Result<()> {
         match self.complete().await {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -106,7 +106,7 @@ impl Upload {
     }
 
     /// Takes away what was written. What cannot be taken away is no object, and costs at most its space.
-    pub(super) async fn abort(self) {
+    pub(crate) async fn abort(self) {
         let Some(mut parts) = self.parts else {
             return;
         };

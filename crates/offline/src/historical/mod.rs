@@ -13,6 +13,7 @@
 mod csv_types;
 mod entity_rows;
 mod error;
+mod even_batches;
 mod file_format;
 mod plan;
 mod result_file;

@@ -19,7 +19,7 @@ use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterPr
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{FileFormat, HistoricalError, error::FileError};
+use super::{FileFormat, HistoricalError, error::FileError, even_batches::EvenBatches};
 
 /// How many batches may wait to be written. While one is encoded, the next are joined.
 const WAITING_BATCHES: usize = 2;
@@ -75,7 +75,8 @@ impl ResultFile {
         })
     }
 
-    /// Writes all rows of a result. The file is there afterwards, in place of any older one; after an error or when
+    /// Writes all rows of a result. The same rows make the same bytes, whatever batches they come in; but an Arrow file
+    /// with dictionaries has those that came. The file is there afterwards, in place of any older one; after an error or when
     /// this is dropped, what was there before still is.
     ///
     /// # Errors
@@ -92,12 +93,15 @@ impl ResultFile {
             Sink::create(format, &unfinished.0, &schema)?.write_all(waiting)
         });
         let mut failed = None;
-        while let Some(batch) = rows.next().await {
-            match batch {
-                Ok(batch) => {
-                    // The writer has failed; it says how.
-                    if batches.send(batch).await.is_err() {
-                        break;
+        let mut even = EvenBatches::new(SchemaRef::clone(&self.schema));
+        'rows: while let Some(batch) = rows.next().await {
+            match batch.and_then(|batch| Ok(even.push(batch)?)) {
+                Ok(whole) => {
+                    for batch in whole {
+                        // The writer has failed; it says how.
+                        if batches.send(batch).await.is_err() {
+                            break 'rows;
+                        }
                     }
                 }
                 Err(err) => {
@@ -105,6 +109,12 @@ impl ResultFile {
                     break;
                 }
             }
+        }
+        match even.rest() {
+            // Whether it has failed, the writer says.
+            Ok(Some(batch)) => drop(batches.send(batch).await),
+            Ok(None) => {}
+            Err(err) => failed = failed.or_else(|| Some(err.into())),
         }
         drop(batches);
         let written = writer.join_unwind().await;

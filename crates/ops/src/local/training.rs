@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
-use vintner_core::ProjectName;
+use vintner_core::{ProjectName, RegistryVersion, Timestamp};
 use vintner_offline::stream::{DataFusionError, RecordBatchStreamAdapter};
 use vintner_offline::{
     delta::OfflineStore,
-    historical::{self, DatasetOptions, HistoricalError, plan_dataset},
+    feature_table::FeatureTable,
+    historical::{self, DatasetOptions, DatasetPlan, HistoricalError, plan_dataset},
     join::JoinCounts,
     planner::session::{EngineConfig, session},
 };
@@ -17,8 +19,9 @@ use vintner_registry::{
     selection::select,
 };
 
+use super::datasets;
 use crate::{
-    api::{EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
+    api::{BatchStream, EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
     error::{Fault, OpsError},
 };
 
@@ -32,7 +35,31 @@ pub(super) async fn get_historical(
     (name, project): (&ProjectName, &Project),
     request: &HistoricalRequest,
     entity_rows: EntityRows,
+    now: Timestamp,
 ) -> Result<TrainingRows, OpsError> {
+    let plan = plan(project, request, &entity_rows.schema)?;
+    if let Some(save) = &request.save {
+        let asked = (request, save);
+        return datasets::save(offline, (name, snapshot), asked, plan, entity_rows, now).await;
+    }
+    let views = plan.views.iter().map(Arc::clone).collect::<Vec<_>>();
+    let tables = futures::stream::iter(views)
+        .map(|view| async move { offline.feature_table(name, &view, None).await })
+        .buffered(LOGS_READ_AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await
+        .map_err(|error| OpsError::from_error(Fault::Store, error))?;
+    join(plan, tables, entity_rows, snapshot.version, |_, rows| {
+        Ok(rows)
+    })
+}
+
+/// What is asked for, planned for entity rows with these columns.
+pub(super) fn plan(
+    project: &Project,
+    request: &HistoricalRequest,
+    entity_schema: &SchemaRef,
+) -> Result<DatasetPlan, OpsError> {
     let selection = select(project, &request.features, request.names)
         .map_err(|error| OpsError::from_error(Fault::NotFound, error))?;
     if let Some(view) = selection.views.iter().find(|view| !view.offline) {
@@ -49,14 +76,18 @@ pub(super) async fn get_historical(
         boundary: request.boundary,
         time_column: request.timestamp_column.clone(),
     };
-    let plan = plan_dataset(&selection, &options, &entity_rows.schema).map_err(historical_error)?;
-    let views = plan.views.iter().map(Arc::clone).collect::<Vec<_>>();
-    let tables = futures::stream::iter(views)
-        .map(|view| async move { offline.feature_table(name, &view, None).await })
-        .buffered(LOGS_READ_AT_ONCE)
-        .try_collect::<Vec<_>>()
-        .await
-        .map_err(|error| OpsError::from_error(Fault::Store, error))?;
+    plan_dataset(&selection, &options, entity_schema).map_err(historical_error)
+}
+
+/// Begins to join, with one table per planned view. `watch` is given the columns and the rows of the result, and gives
+/// the rows back.
+pub(super) fn join(
+    plan: DatasetPlan,
+    tables: Vec<FeatureTable>,
+    entity_rows: EntityRows,
+    registry_version: RegistryVersion,
+    watch: impl FnOnce(&SchemaRef, BatchStream) -> Result<BatchStream, OpsError>,
+) -> Result<TrainingRows, OpsError> {
     let batches = entity_rows
         .batches
         .map_err(|error| DataFusionError::External(Box::new(error)));
@@ -71,6 +102,7 @@ pub(super) async fn get_historical(
     let (tell, report) = oneshot::channel();
     let join = run.join;
     let rows = run.rows.map_err(|error| historical_error(error.into()));
+    let rows = watch(&plan.schema, rows.boxed())?;
     // What has been counted is told when the last batch has been taken.
     let told = futures::stream::once(async move {
         let _ = tell.send(report_of(&join.counts()));
@@ -84,7 +116,7 @@ pub(super) async fn get_historical(
     Ok(TrainingRows {
         schema: plan.schema,
         batches,
-        registry_version: snapshot.version,
+        registry_version,
         report,
     })
 }

@@ -13,7 +13,8 @@ use futures::{
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
-use vintner_core::RegistryVersion;
+use tonic::Streaming;
+use vintner_core::{DatasetName, RegistryVersion};
 use vintner_ops::{
     Fault, OpsError,
     api::{BatchStream, EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
@@ -21,7 +22,7 @@ use vintner_ops::{
 
 use super::{Client, MAX_ANSWER_BYTES};
 use crate::{
-    command::{Closing, Command, GetHistorical, Opening},
+    command::{Closing, Command, GetHistorical, Opening, Reproduce, Ticket},
     flight_data::{self, Encoder},
     status,
 };
@@ -46,6 +47,37 @@ pub(super) async fn get(
         error = &mut failure => return Err(error),
         answer = flight.do_exchange(call) => client.answer(answer)?,
     };
+    training_rows(client, answer, failure).await
+}
+
+/// The rows of a saved dataset, made again.
+pub(super) async fn reproduce(
+    client: &Client,
+    dataset: &DatasetName,
+) -> Result<TrainingRows, OpsError> {
+    let ticket = Ticket::Reproduce(Reproduce {
+        dataset: dataset.to_string(),
+    });
+    let ticket = serde_json::to_vec(&ticket).map_err(|error| {
+        OpsError::new(
+            Fault::Internal,
+            format!("the ticket cannot be sent: {error}"),
+        )
+    })?;
+    let mut flight = FlightServiceClient::new(client.channel.clone())
+        .max_decoding_message_size(MAX_ANSWER_BYTES);
+    let call = client.request(arrow_flight::Ticket::new(ticket));
+    let answer = client.answer(flight.do_get(call).await)?;
+    // Nothing is sent that could fail on this side.
+    training_rows(client, answer, std::future::pending().boxed()).await
+}
+
+/// The answer, from its opening on.
+async fn training_rows(
+    client: &Client,
+    answer: Streaming<FlightData>,
+    mut failure: Failure,
+) -> Result<TrainingRows, OpsError> {
     let mut decoder = flight_data::decode(answer);
     let opening = tokio::select! {
         error = &mut failure => return Err(error),

@@ -14,18 +14,18 @@ use futures::{StreamExt, stream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vintner_core::{
-    FeatureField, FeatureType, JoinKey, KeySchema, KeyType, RegistryVersion, ScalarType, Timestamp,
-    Value, ViewName, arrow_values,
+    Boundary, DatasetName, FeatureField, FeatureType, JoinKey, KeySchema, KeyType, Knowledge,
+    RegistryVersion, ScalarType, Timestamp, Value, ViewName, arrow_values,
 };
 use vintner_online::Status;
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Change, Changes, CheckReport, Detail, EntityRows, HistoricalReport,
-        HistoricalRequest, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineColumn,
-        OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport, Problem, Run, ServiceColumn,
-        Severity, Summary, TrainingRows, VacuumRequest, VacuumedFile, Version, ViewCompaction,
-        ViewDetail, ViewRun, ViewVacuum,
+        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, HistoricalReport,
+        HistoricalRequest, KeptRows, MaterializeEvent, MaterializeRequest, ObjectKind,
+        OnlineColumn, OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport, Problem,
+        ResultRows, Run, ServiceColumn, Severity, Summary, TableRead, TrainingRows, VacuumRequest,
+        VacuumedFile, Version, ViewCompaction, ViewDetail, ViewRun, ViewVacuum,
     },
 };
 use vintner_registry::{
@@ -33,7 +33,7 @@ use vintner_registry::{
         About, Entity, FeatureService, Layout, Refresh, Source, SourceColumn, SourceFormat,
         ViewInput, ViewRevision,
     },
-    selection::FeatureRequest,
+    selection::{FeatureRequest, NameStyle},
 };
 use vintner_repo::RepoFile;
 
@@ -176,6 +176,53 @@ fn run(id: usize, view: &str) -> Run {
         started_at: Timestamp::from_micros(-1),
         finished_at: Timestamp::MAX,
         error: if id == 0 { "it failed" } else { "" }.to_owned(),
+    }
+}
+
+/// A dataset; what may be missing of one is missing from that of a short name.
+fn dataset(name: &DatasetName) -> Dataset {
+    let whole = name.as_str().len() > 6;
+    let hash = format!("blake3:{}", "0af3".repeat(16));
+    Dataset {
+        name: name.clone(),
+        created_at: Timestamp::from_micros(-7),
+        author: "ann é".to_owned(),
+        registry_version: RegistryVersion(u64::MAX),
+        selection: match whole {
+            true => FeatureRequest::Features(vec!["weather@2:temp".parse().unwrap()]),
+            false => FeatureRequest::Service("delay_model".parse().unwrap()),
+        },
+        names: if whole {
+            NameStyle::Full
+        } else {
+            NameStyle::Short
+        },
+        knowledge: if whole {
+            Knowledge::Available
+        } else {
+            Knowledge::Event
+        },
+        boundary: if whole {
+            Boundary::Before
+        } else {
+            Boundary::At
+        },
+        timestamp_column: whole.then(|| "at".to_owned()),
+        tables: vec![TableRead {
+            view: "weather@2".parse().unwrap(),
+            delta_version: whole.then_some(0),
+            delta_id: whole.then(|| "an-id".to_owned()),
+        }],
+        entity_rows: KeptRows {
+            file: "entity_rows-1.arrows".to_owned(),
+            bytes: 1,
+            rows: 2,
+            hash: hash.parse().unwrap(),
+        },
+        result: ResultRows {
+            rows: 3,
+            hash: hash.parse().unwrap(),
+        },
     }
 }
 
@@ -488,6 +535,38 @@ impl Operations for Fake {
             schema,
             batches: batches.boxed(),
             registry_version: RegistryVersion(7),
+            report,
+        })
+    }
+
+    async fn datasets(&self) -> Result<Vec<Dataset>, OpsError> {
+        self.called("datasets".to_owned()).await?;
+        let names = ["delays", "delays_2013"].map(|name| name.parse::<DatasetName>().unwrap());
+        Ok(names.iter().map(dataset).collect())
+    }
+
+    async fn dataset(&self, name: &DatasetName) -> Result<Dataset, OpsError> {
+        self.called(format!("dataset {name}")).await?;
+        Ok(dataset(name))
+    }
+
+    async fn reproduce(&self, name: &DatasetName) -> Result<TrainingRows, OpsError> {
+        self.called(format!("reproduce {name}")).await?;
+        let numbers: ArrayRef = Arc::new(UInt64Array::from(vec![Some(1), None, Some(3)]));
+        let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+        let (sender, report) = oneshot::channel();
+        let batches =
+            stream::iter([Ok(batch.clone()), Ok(batch.clone())]).chain(stream::once(async move {
+                let _ = sender.send(HistoricalReport {
+                    rows: 6,
+                    ..HistoricalReport::default()
+                });
+                Ok(batch.slice(0, 0))
+            }));
+        Ok(TrainingRows {
+            schema: Arc::new(Schema::new(vec![Field::new("n", DataType::UInt64, true)])),
+            batches: batches.boxed(),
+            registry_version: RegistryVersion(3),
             report,
         })
     }

@@ -20,7 +20,7 @@ use tonic::Code;
 use vintner_core::{Boundary, Knowledge, RegistryVersion};
 use vintner_ops::{
     Fault, Operations, OpsError,
-    api::{EntityRows, HistoricalReport, HistoricalRequest},
+    api::{EntityRows, HistoricalReport, HistoricalRequest, SaveAs},
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
@@ -37,6 +37,10 @@ fn request() -> HistoricalRequest {
         knowledge: Knowledge::Available,
         boundary: Boundary::Before,
         timestamp_column: Some("at".to_owned()),
+        save: Some(SaveAs {
+            name: "delays_2013".parse().unwrap(),
+            author: "ann é".to_owned(),
+        }),
     }
 }
 
@@ -162,7 +166,7 @@ async fn a_plain_flight_client_gets_the_rows_and_the_report() {
     let text = |metadata: &[u8]| String::from_utf8(metadata.to_vec()).unwrap();
     insta::assert_snapshot!(text(&messages.first().unwrap().inner.app_metadata), @r#"{"registry_version":7}"#);
     insta::assert_snapshot!(text(&messages.last().unwrap().inner.app_metadata), @r#"{"registry_version":7,"report":{"rows":10,"rows_without_key":1,"rows_matched":{"weather@2":10}}}"#);
-    insta::assert_snapshot!(fake.calls().concat(), @r#"get_historical HistoricalRequest { features: Service("delay_model"), names: Short, knowledge: Event, boundary: At, timestamp_column: None } Schema { fields: [Field { name: "flight", data_type: Int64, nullable: true }], metadata: {"made by": "a test"} }"#);
+    insta::assert_snapshot!(fake.calls().concat(), @r#"get_historical HistoricalRequest { features: Service("delay_model"), names: Short, knowledge: Event, boundary: At, timestamp_column: None, save: None } Schema { fields: [Field { name: "flight", data_type: Int64, nullable: true }], metadata: {"made by": "a test"} }"#);
     service.stop().await;
 }
 
@@ -230,12 +234,14 @@ async fn an_exchange_that_does_not_follow_the_steps_is_told_so() {
     the entity rows cannot be read as a Flight stream: Error decoding root message: Range [0, 4) is out of bounds.
     the entity rows cannot be read as a Flight stream: Received RecordBatch prior to Schema
     "#);
-    let status = raw
-        .do_get(arrow_flight::Ticket::new("x"))
-        .await
-        .unwrap_err();
+    let ticket = arrow_flight::Ticket::new("x");
+    let status = raw.do_get(ticket).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    insta::assert_snapshot!(status.message(), @r#"the ticket is not what DoGet takes, which is JSON like {"reproduce": {"dataset": "delays_2013"}}: expected value at line 1 column 1"#);
+    let everything = arrow_flight::Criteria::default();
+    let status = raw.list_flights(everything).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
-    insta::assert_snapshot!(status.message(), @"of Arrow Flight, Vintner answers DoExchange only: send entity rows, receive training rows");
+    insta::assert_snapshot!(status.message(), @"of Arrow Flight, Vintner answers DoExchange (send entity rows, receive training rows) and DoGet (a saved dataset)");
     service.stop().await;
 }
 

@@ -2,7 +2,9 @@
 
 use std::{fmt::Debug, sync::Mutex};
 
-use vintner_core::{RegistryVersion, Timestamp, Ttl, Value, ViewName};
+use arrow::{array::RecordBatch, compute::concat_batches};
+use futures::TryStreamExt;
+use vintner_core::{DatasetName, RegistryVersion, Timestamp, Ttl, Value, ViewName};
 use vintner_ops::{
     Operations, OpsError,
     api::{
@@ -119,6 +121,22 @@ async fn get_online_with_every_type() {
         entities: vec![],
     };
     check(async |ops| ops.get_online(&service).await).await;
+}
+
+#[tokio::test]
+async fn datasets() {
+    check(async |ops| ops.datasets().await).await;
+    for name in ["delays", "delays_2013"] {
+        let name: DatasetName = name.parse().unwrap();
+        check(async |ops| ops.dataset(&name).await).await;
+        check(async |ops| {
+            let rows = ops.reproduce(&name).await?;
+            let batches: Vec<RecordBatch> = rows.batches.try_collect().await?;
+            let batch = concat_batches(&rows.schema, &batches).unwrap();
+            Ok((batch, rows.registry_version, rows.report.await.unwrap()))
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ async fn health_is_told_for_the_whole_and_for_each_service() {
         "vintner.v1.RegistryService",
         "vintner.v1.OnlineService",
         "vintner.v1.MaterializationService",
+        "vintner.v1.DatasetService",
         "arrow.flight.protocol.FlightService",
     ] {
         let service = name.to_owned();
@@ -68,6 +69,7 @@ async fn reflection_lists_the_services_and_describes_their_messages() {
         "vintner.v1.RegistryService",
         "vintner.v1.OnlineService",
         "vintner.v1.MaterializationService",
+        "vintner.v1.DatasetService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
     ] {

@@ -1,0 +1,108 @@
+//! Saved training datasets.
+
+use vintner_core::{Boundary, Knowledge, RegistryVersion};
+use vintner_ops::api::{Dataset, KeptRows, ResultRows, TableRead};
+use vintner_proto::{convert::ConvertError, v1};
+use vintner_registry::selection::NameStyle;
+
+use super::{Travels, chosen, from_each, instant, missing, parse, required, to_each};
+
+impl Travels for Dataset {
+    type Message = v1::Dataset;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::Dataset {
+            name: self.name.to_string(),
+            created_at: self.created_at.micros(),
+            author: self.author,
+            registry_version: self.registry_version.0,
+            features: Some(self.selection.into_message()?),
+            column_names: self.names.into_message()?,
+            knowledge: match self.knowledge {
+                Knowledge::Event => v1::KnowledgeMode::Event,
+                Knowledge::Available => v1::KnowledgeMode::Available,
+            }
+            .into(),
+            boundary: match self.boundary {
+                Boundary::At => v1::BoundaryMode::At,
+                Boundary::Before => v1::BoundaryMode::Before,
+            }
+            .into(),
+            timestamp_column: self.timestamp_column,
+            tables: to_each(self.tables)?,
+            entity_rows: Some(self.entity_rows.into_message()?),
+            result_rows: self.result.rows,
+            result_hash: self.result.hash.to_string(),
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            name: parse("name", &message.name)?,
+            created_at: instant(message.created_at),
+            author: message.author,
+            registry_version: RegistryVersion(message.registry_version),
+            selection: required("features", message.features)?,
+            names: NameStyle::from_message(message.column_names)?,
+            knowledge: match chosen("knowledge", message.knowledge)? {
+                None | Some(v1::KnowledgeMode::Unspecified) => return Err(missing("knowledge")),
+                Some(v1::KnowledgeMode::Event) => Knowledge::Event,
+                Some(v1::KnowledgeMode::Available) => Knowledge::Available,
+            },
+            boundary: match chosen("boundary", message.boundary)? {
+                None | Some(v1::BoundaryMode::Unspecified) => return Err(missing("boundary")),
+                Some(v1::BoundaryMode::At) => Boundary::At,
+                Some(v1::BoundaryMode::Before) => Boundary::Before,
+            },
+            timestamp_column: message.timestamp_column,
+            tables: from_each("tables", message.tables)?,
+            entity_rows: required("entity_rows", message.entity_rows)?,
+            result: ResultRows {
+                rows: message.result_rows,
+                hash: parse("result_hash", &message.result_hash)?,
+            },
+        })
+    }
+}
+
+impl Travels for TableRead {
+    type Message = v1::TableRead;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::TableRead {
+            view: Some(self.view.into_message()?),
+            delta_version: self.delta_version,
+            delta_id: self.delta_id,
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            view: required("view", message.view)?,
+            delta_version: message.delta_version,
+            delta_id: message.delta_id,
+        })
+    }
+}
+
+impl Travels for KeptRows {
+    type Message = v1::KeptRows;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::KeptRows {
+            file: self.file,
+            bytes: self.bytes,
+            rows: self.rows,
+            hash: self.hash.to_string(),
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            hash: parse("hash", &message.hash)?,
+            file: message.file,
+            bytes: message.bytes,
+            rows: message.rows,
+        })
+    }
+}
