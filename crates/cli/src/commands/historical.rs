@@ -103,7 +103,7 @@ fn told(report: &HistoricalReport, out: &str, micros: u64) -> String {
     }
     if report.rows_without_key > 0 {
         text.push_str(&format!(
-            "\n  {} with a null join key or time, which find nothing",
+            "\n  in {} a join key or the time is null",
             rows(report.rows_without_key)
         ));
     }
