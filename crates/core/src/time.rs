@@ -118,14 +118,29 @@ impl Ttl {
     }
 }
 
-/// As `humantime` writes it: `6h`, `1day 30m`.
+/// The units that a ttl is written in, and how many microseconds each has.
+const UNITS: [(&str, u64); 6] = [
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("m", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+    ("us", 1),
+];
+
+/// As people write it in a repo, in as few units as it takes: `6h`, `7d`, `1d 30m`.
 impl fmt::Display for Ttl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}",
-            humantime::format_duration(Duration::from_micros(self.micros()))
-        )
+        let mut rest = self.micros();
+        for (unit, micros) in UNITS {
+            let number = rest / micros;
+            rest %= micros;
+            if number > 0 {
+                let after = if rest > 0 { " " } else { "" };
+                write!(f, "{number}{unit}{after}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -433,9 +448,27 @@ mod tests {
     }
 
     #[test]
+    fn a_ttl_is_shown_as_it_is_written() {
+        for (text, want) in [
+            ("6h", "6h"),
+            ("7d", "7d"),
+            ("7days", "7d"),
+            ("36h", "1d 12h"),
+            ("1h 30min", "1h 30m"),
+            ("1d 1us", "1d 1us"),
+            ("1500ms", "1s 500ms"),
+        ] {
+            let ttl: Ttl = text.parse().unwrap();
+            assert_eq!(ttl.to_string(), want);
+            assert_eq!(want.parse::<Ttl>().unwrap(), ttl, "{want} again");
+        }
+        let longest = Ttl::from_micros(Ttl::LONGEST_MICROS).unwrap();
+        assert_eq!(longest.to_string().parse::<Ttl>().unwrap(), longest);
+    }
+
+    #[test]
     fn a_ttl_is_positive() {
         assert_eq!("6h".parse::<Ttl>().unwrap().micros(), 6 * 3_600_000_000);
-        assert_eq!("7d".parse::<Ttl>().unwrap().to_string(), "7days");
         for text in ["0s", "6", "h", "-1h", "", "1e3s"] {
             assert!(text.parse::<Ttl>().is_err(), "{text:?}");
         }

@@ -19,7 +19,7 @@ use materialize::{load_online, micros_since};
 use online::ReadPlans;
 use tokio::sync::OnceCell;
 pub(crate) use training::historical_error;
-use vintner_core::{Clock, KeySchema, ProjectName, RegistryVersion, ViewName};
+use vintner_core::{Clock, KeySchema, ProjectName, RegistryVersion, Timestamp, ViewName};
 use vintner_offline::{
     delta::OfflineStore,
     materialize as offline,
@@ -159,7 +159,7 @@ impl Local {
         request: &MaterializeRequest,
         events: &(dyn Fn(MaterializeEvent) + Send + Sync),
     ) -> Result<ViewRun, OpsError> {
-        let started_at = self.clock.now();
+        let (started_at, started) = (self.clock.now(), Instant::now());
         let mut run = ViewRun::nothing(view.id.clone());
         let ended = self
             .materialize_into(project, view, request, events, &mut run)
@@ -182,7 +182,12 @@ impl Local {
                 held_back: run.online_held_back,
             }),
             started_at,
-            finished_at: self.clock.now(),
+            // Not by the clock, which may stand still, and then no run would take any time.
+            finished_at: Timestamp::from_micros(
+                started_at
+                    .micros()
+                    .saturating_add_unsigned(micros_since(started)),
+            ),
             outcome: if error.is_some() {
                 Outcome::Failed
             } else {

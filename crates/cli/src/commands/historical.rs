@@ -94,21 +94,25 @@ fn by_name(counts: &BTreeMap<ViewId, u64>) -> serde_json::Map<String, serde_json
 
 fn told(report: &HistoricalReport, out: &str, micros: u64) -> String {
     let mut text = format!(
-        "wrote {} rows to {out} in {}",
-        output::count(report.rows),
+        "wrote {} to {out} in {}",
+        rows(report.rows),
         output::seconds(micros)
     );
     for (view, matched) in &report.rows_matched {
-        text.push_str(&format!(
-            "\n  {view}: {} rows found a value",
-            output::count(*matched)
-        ));
+        text.push_str(&format!("\n  {view}: {} found a value", rows(*matched)));
     }
     if report.rows_without_key > 0 {
-        let without = output::count(report.rows_without_key);
         text.push_str(&format!(
-            "\n  {without} rows have a null join key or time, and no value for it"
+            "\n  in {} a join key or the time is null",
+            rows(report.rows_without_key)
         ));
     }
     text
+}
+
+fn rows(count: u64) -> String {
+    match count {
+        1 => "1 row".to_owned(),
+        _ => format!("{} rows", output::count(count)),
+    }
 }
