@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use vintner_core::{FeatureRef, RegistryVersion, ServiceName, Timestamp, ViewName};
+use vintner_core::{FeatureRef, RegistryVersion, ServiceName, Timestamp, Ttl, ViewName};
+use vintner_ops::api::DEFAULT_RETENTION;
 
 use crate::exit;
 
@@ -124,6 +125,14 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: usize,
     },
+    /// Put the rows of tables into few files that scans can skip
+    Compact {
+        /// The views [default: all]
+        #[arg(value_name = "VIEW")]
+        views: Vec<ViewName>,
+    },
+    /// Delete files of tables that no version needs any more
+    Vacuum(Vacuum),
     /// Serve gRPC and Arrow Flight on one port
     Serve {
         /// The address; port 0 lets the system choose one
@@ -153,6 +162,23 @@ pub(crate) struct Materialize {
     /// Compute everything again
     #[arg(long, conflicts_with = "start")]
     pub(crate) full_refresh: bool,
+}
+
+/// `vacuum`
+#[derive(Debug, Args)]
+pub(crate) struct Vacuum {
+    /// The views [default: all]
+    #[arg(value_name = "VIEW")]
+    pub(crate) views: Vec<ViewName>,
+    /// How long a version stays readable after the next one has come; a run that reads an older one fails
+    #[arg(long, value_name = "DURATION", default_value = DEFAULT_RETENTION)]
+    pub(crate) retention: Ttl,
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Which features.

@@ -4,6 +4,7 @@ pub(crate) mod catalog;
 mod changes;
 mod historical;
 mod init;
+mod maintenance;
 mod materialize;
 mod online;
 mod serve;
@@ -32,6 +33,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Diff { from, to } => changes::diff(global, from, to).await,
         Command::Rollback { to, yes } => changes::rollback(global, to, yes).await,
         Command::Runs { view, limit } => materialize::runs(global, view.as_ref(), limit).await,
+        Command::Compact { views } => maintenance::compact(global, views).await,
+        Command::Vacuum(args) => maintenance::vacuum(global, args).await,
         Command::Serve { listen } => serve::serve(global, listen).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

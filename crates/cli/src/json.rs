@@ -3,7 +3,10 @@
 
 use serde_json::{Map, Value as Json, json};
 use vintner_core::{FeatureType, Timestamp, Value};
-use vintner_ops::api::{Changes, Detail, OnlineResponse, Problem, Run, Summary, Version, ViewRun};
+use vintner_ops::api::{
+    Changes, Detail, OnlineResponse, Problem, Run, Summary, Version, ViewCompaction, ViewRun,
+    ViewVacuum,
+};
 use vintner_registry::model::{About, ViewInput, ViewRevision};
 
 /// A feature value: numbers, booleans and text as they are, times in RFC 3339, bytes in hexadecimal after `0x`.
@@ -111,6 +114,40 @@ pub(crate) fn view_run(run: &ViewRun) -> Json {
         "online_held_back": run.online_held_back,
         "offline_micros": run.offline_micros,
         "online_micros": run.online_micros,
+    })
+}
+
+/// `compact`
+pub(crate) fn compaction(done: &ViewCompaction) -> Json {
+    json!({
+        "view": done.view.to_string(),
+        "table_version": done.table_version,
+        "files_before": done.files_before,
+        "files_removed": done.files_removed,
+        "files_added": done.files_added,
+        "bytes_removed": done.bytes_removed,
+        "bytes_added": done.bytes_added,
+        "rows": done.rows,
+        "micros": done.micros,
+    })
+}
+
+/// `vacuum`
+pub(crate) fn vacuum(done: &ViewVacuum) -> Json {
+    let deleted = done
+        .deleted
+        .iter()
+        .map(|file| json!({ "path": file.path, "bytes": file.bytes }));
+    let pinned = done
+        .pinned
+        .iter()
+        .map(|file| json!({ "path": file.path, "bytes": file.bytes, "versions": file.versions }));
+    json!({
+        "view": done.view.to_string(),
+        "deleted": deleted.collect::<Vec<_>>(),
+        "pinned": pinned.collect::<Vec<_>>(),
+        "retained": done.retained,
+        "lost_versions": done.lost_versions,
     })
 }
 

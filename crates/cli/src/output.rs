@@ -68,6 +68,18 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// A size for people.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let in_unit =
+        |unit: u64, name: &str| format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => in_unit(1_024, "KiB"),
+        1_048_576..1_073_741_824 => in_unit(1_048_576, "MiB"),
+        _ => in_unit(1_073_741_824, "GiB"),
+    }
+}
+
 /// A span of time for people.
 pub(crate) fn seconds(micros: u64) -> String {
     match micros {

@@ -9,7 +9,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use vintner_core::{
-    Boundary, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion, Timestamp, Value,
+    Boundary, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion, Timestamp, Ttl, Value,
     ViewId, ViewName,
 };
 pub use vintner_registry::ObjectKind;
@@ -83,6 +83,12 @@ pub trait Operations: Send + Sync {
 
     /// The materialization runs, newest first.
     async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError>;
+
+    /// Puts the rows of views' tables into few files that scans can skip; of all views when none is named.
+    async fn compact(&self, views: &[ViewName]) -> Result<Vec<ViewCompaction>, OpsError>;
+
+    /// Deletes files of views' tables that no version needs any more.
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError>;
 }
 
 /// A mistake or a doubt in the user's repo.
@@ -461,4 +467,76 @@ pub struct Run {
     pub finished_at: Timestamp,
     /// What went wrong; empty when it was done.
     pub error: String,
+}
+
+/// What the compaction of one view's table has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewCompaction {
+    /// The view version.
+    pub view: ViewId,
+    /// The table's version afterwards; none when there is no table.
+    pub table_version: Option<u64>,
+    /// How many files the table had.
+    pub files_before: u64,
+    /// How many of them were put together; none when the table was compact.
+    pub files_removed: u64,
+    /// How many files came of that.
+    pub files_added: u64,
+    /// The size of the files that were put together.
+    pub bytes_removed: u64,
+    /// The size of the files that came of that.
+    pub bytes_added: u64,
+    /// How many rows were written again.
+    pub rows: u64,
+    /// How long it took, microseconds.
+    pub micros: u64,
+}
+
+/// How long versions stay readable when nothing else is asked for.
+pub const DEFAULT_RETENTION: &str = "7d";
+
+/// What to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VacuumRequest {
+    /// The views; all of them when empty.
+    pub views: Vec<ViewName>,
+    /// How long a version stays readable after the next one has come.
+    pub retention: Ttl,
+    /// Whether files are only named.
+    pub dry_run: bool,
+}
+
+/// What was deleted of one view's table, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewVacuum {
+    /// The view version.
+    pub view: ViewId,
+    /// The files, in the order of their paths.
+    pub deleted: Vec<VacuumedFile>,
+    /// Files that are kept only since a version that must stay readable has them.
+    pub pinned: Vec<PinnedFile>,
+    /// How many files are kept until the retention has run out.
+    pub retained: u64,
+    /// Versions that were to stay readable, and of which the log or files are gone.
+    pub lost_versions: Vec<u64>,
+}
+
+/// A file that no version needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VacuumedFile {
+    /// Its path, relative to the table.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A file that is kept for versions that must stay readable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedFile {
+    /// Its path, relative to the table.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The versions that have it.
+    pub versions: Vec<u64>,
 }

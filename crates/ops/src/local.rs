@@ -2,6 +2,7 @@
 
 mod catalog;
 mod keys;
+mod maintenance;
 mod materialize;
 mod online;
 mod resolve;
@@ -41,7 +42,8 @@ use crate::{
     api::{
         ApplyReport, Change, Changes, CheckReport, Detail, EntityRows, HistoricalRequest,
         MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
-        Operations, Phase, PlanReport, Run, Scope, Summary, TrainingRows, Version, ViewRun,
+        Operations, Phase, PlanReport, Run, Scope, Summary, TrainingRows, VacuumRequest, Version,
+        ViewCompaction, ViewRun, ViewVacuum,
     },
     error::{Fault, OpsError},
 };
@@ -490,6 +492,21 @@ impl Operations for Local {
 
     async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
         self.run_records(view, limit).await
+    }
+
+    async fn compact(&self, views: &[ViewName]) -> Result<Vec<ViewCompaction>, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let views = Self::wanted(self.project(&snapshot)?, views)?;
+        maintenance::compact(&self.offline, &self.project, &views).await
+    }
+
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let views = Self::wanted(self.project(&snapshot)?, &request.views)?;
+        let views: Vec<_> = views.into_iter().map(|view| &view.id).collect();
+        let pins = [];
+        let now = self.clock.now();
+        maintenance::vacuum(&self.offline, &self.project, &views, request, &pins, now).await
     }
 }
 

@@ -19,13 +19,14 @@ use vintner_ops::{
     api::{
         ApplyReport, Changes, CheckReport, Detail, EntityRows, HistoricalRequest, MaterializeEvent,
         MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, PlanReport, Run, Summary,
-        TrainingRows, Version, ViewRun,
+        TrainingRows, VacuumRequest, Version, ViewCompaction, ViewRun, ViewVacuum,
     },
 };
 use vintner_proto::{
     convert::ConvertError,
     v1::{
-        self, materialization_service_client::MaterializationServiceClient,
+        self, maintenance_service_client::MaintenanceServiceClient,
+        materialization_service_client::MaterializationServiceClient,
         online_service_client::OnlineServiceClient, registry_service_client::RegistryServiceClient,
     },
 };
@@ -33,7 +34,7 @@ use vintner_registry::selection::FeatureRequest;
 use vintner_repo::RepoFile;
 
 use crate::{
-    convert::{Step, Travels, from_each, required, to_each},
+    convert::{Step, Travels, from_each, required, texts, to_each},
     server::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
     status,
 };
@@ -91,6 +92,11 @@ impl Client {
 
     fn materialization(&self) -> MaterializationServiceClient<Channel> {
         MaterializationServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    fn maintenance(&self) -> MaintenanceServiceClient<Channel> {
+        MaintenanceServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
@@ -292,5 +298,18 @@ impl Operations for Client {
         });
         let answer = self.answer(self.materialization().list_runs(request).await)?;
         self.read(from_each("runs", answer.runs))
+    }
+
+    async fn compact(&self, views: &[ViewName]) -> Result<Vec<ViewCompaction>, OpsError> {
+        let views = texts(views);
+        let request = self.request(v1::CompactRequest { views });
+        let answer = self.answer(self.maintenance().compact(request).await)?;
+        self.read(from_each("views", answer.views))
+    }
+
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError> {
+        let request = self.request(write(request.clone().into_message())?);
+        let answer = self.answer(self.maintenance().vacuum(request).await)?;
+        self.read(from_each("views", answer.views))
     }
 }

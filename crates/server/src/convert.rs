@@ -7,6 +7,7 @@
 //!   error names the field by its path.
 //! * Not here: limits on sizes ([`crate::online_service`]), status codes ([`crate::status`]).
 
+mod maintenance;
 mod materialization;
 mod online;
 mod registry;

@@ -17,6 +17,7 @@ mod convert;
 mod flight_data;
 mod flight_service;
 mod guard;
+mod maintenance_service;
 mod materialization_service;
 mod online_service;
 mod registry_service;

@@ -12,6 +12,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use vintner_ops::Operations;
 use vintner_proto::v1::{
+    maintenance_service_server::MaintenanceServiceServer,
     materialization_service_server::MaterializationServiceServer,
     online_service_server::OnlineServiceServer, registry_service_server::RegistryServiceServer,
 };
@@ -20,6 +21,7 @@ use crate::{
     config::ServerConfig,
     flight_service::FlightHandlers,
     guard::{Guard, Rules},
+    maintenance_service::MaintenanceHandlers,
     materialization_service::MaterializationHandlers,
     online_service::OnlineHandlers,
     registry_service::RegistryHandlers,
@@ -36,10 +38,11 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The names of the services that have a health status of their own.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     <RegistryServiceServer<RegistryHandlers> as NamedService>::NAME,
     <OnlineServiceServer<OnlineHandlers> as NamedService>::NAME,
     <MaterializationServiceServer<MaterializationHandlers> as NamedService>::NAME,
+    <MaintenanceServiceServer<MaintenanceHandlers> as NamedService>::NAME,
     <FlightServiceServer<FlightHandlers> as NamedService>::NAME,
 ];
 
@@ -215,6 +218,10 @@ pub(crate) fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig) -> Routes
         .add_service(OnlineServiceServer::new(online).max_decoding_message_size(limit))
         .add_service(
             MaterializationServiceServer::new(MaterializationHandlers { ops: ops() })
+                .max_decoding_message_size(limit),
+        )
+        .add_service(
+            MaintenanceServiceServer::new(MaintenanceHandlers { ops: ops() })
                 .max_decoding_message_size(limit),
         )
         .add_service(FlightServiceServer::new(flight).max_decoding_message_size(limit))

@@ -202,7 +202,8 @@ fn done(
 }
 
 /// Asks on a terminal; elsewhere `--yes` must be given.
-fn agree(yes: bool, question: &str) -> Result<(), Failure> {
+/// Asks, unless that was done already.
+pub(super) fn agree(yes: bool, question: &str) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }

@@ -13,5 +13,6 @@ mod interrupt;
 mod kill;
 mod kill_redis;
 mod main_job;
+mod maintenance;
 mod stores;
 mod transports;

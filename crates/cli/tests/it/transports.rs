@@ -101,6 +101,12 @@ const SCRIPT: &[&[&str]] = &[
     &["diff", "1", "7"],
     &["rollback", "1", "--yes"],
     &["rollback", "9", "--yes"],
+    &["compact"],
+    &["compact", "customer_orders"],
+    &["compact", "customer_order"],
+    &["vacuum", "--yes"],
+    &["vacuum", "customer_orders", "--dry-run"],
+    &["vacuum", "customer_order", "--yes"],
     &["runs"],
     &["runs", "customer_orders", "--limit", "1"],
 ];
@@ -118,6 +124,7 @@ fn without_times(json: &mut Json) {
                 "finished_at",
                 "created_at",
                 "out",
+                "path",
             ] {
                 if fields.contains_key(name) {
                     fields.insert(name.to_owned(), "…".into());

@@ -95,6 +95,12 @@ impl Table {
         })
     }
 
+    /// The folder, when it is one of the machine's file system.
+    pub(crate) fn folder(&self) -> Option<std::path::PathBuf> {
+        let url = self.log.root_url();
+        (url.scheme() == "file").then(|| url.to_file_path().ok())?
+    }
+
     /// What a version's commit did; none when the log no longer has it.
     pub(crate) async fn actions(&self, version: u64) -> Result<Option<Vec<Action>>, DeltaError> {
         let read = async {

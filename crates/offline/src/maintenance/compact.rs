@@ -8,7 +8,7 @@ use arrow::{
 };
 use datafusion::{
     error::DataFusionError,
-    execution::SendableRecordBatchStream,
+    execution::{SendableRecordBatchStream, memory_pool::MemoryLimit},
     logical_expr::{LogicalPlan, LogicalPlanBuilder, ident},
     prelude::SessionContext,
 };
@@ -127,7 +127,7 @@ pub(super) async fn compact_to(
     }
     let layout = ViewLayout::of(view);
     let sorting = Sorting {
-        context,
+        session: sorting_session(context.session),
         view,
         base: &base,
         order: order(&layout),
@@ -178,8 +178,19 @@ fn order(layout: &ViewLayout) -> Vec<String> {
     keys.chain(times).map(str::to_owned).collect()
 }
 
+/// The session with what sorting needs. One sorter has all of the memory, and half of it for merging: a row's sort key can
+/// be as large as the row, and merging what is in memory holds the keys of all of it.
+fn sorting_session(session: &SessionContext) -> SessionContext {
+    let runtime = session.runtime_env();
+    let mut config = session.copied_config().with_target_partitions(1);
+    if let MemoryLimit::Finite(bytes) = runtime.memory_pool.memory_limit() {
+        config = config.with_sort_spill_reservation_bytes(bytes / 2);
+    }
+    SessionContext::new_with_config_rt(config, runtime)
+}
+
 struct Sorting<'a> {
-    context: &'a MaintenanceContext<'a>,
+    session: SessionContext,
     view: &'a ViewRevision,
     base: &'a TableState,
     order: Vec<String>,
@@ -252,7 +263,7 @@ impl Sorting<'_> {
         rows: Result<LogicalPlan, DataFusionError>,
     ) -> Result<SendableRecordBatchStream, MaintenanceError> {
         let started = async {
-            let frame = self.context.session.execute_logical_plan(rows?).await?;
+            let frame = self.session.execute_logical_plan(rows?).await?;
             frame.execute_stream().await
         };
         started.await.map_err(|e| self.error(e))

@@ -7,6 +7,7 @@
 
 mod compact;
 mod error;
+mod leftovers;
 mod plan;
 mod time_ranges;
 mod vacuum;

@@ -1,14 +1,17 @@
 //! Deletes the data files that nobody needs any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use deltalake::kernel::Action;
 use futures::{StreamExt, TryStreamExt, future::BoxFuture};
 use object_store::{ObjectMeta, path::Path};
-use vintner_core::{Timestamp, Ttl, ViewId};
+use vintner_core::{ProjectName, Timestamp, Ttl, ViewId};
 
-use super::{compact::MaintenanceContext, error::MaintenanceError};
-use crate::delta::{DeltaError, Table, TableState};
+use super::{error::MaintenanceError, leftovers};
+use crate::delta::{DeltaError, OfflineStore, Table, TableState};
 
 /// Files that no version has ever had are kept for so many microseconds at least, whatever the retention: they may belong
 /// to a run that has not committed yet.
@@ -62,31 +65,34 @@ pub struct KeptFile {
 }
 
 /// Deletes the data files of a view's table that the newest version does not have, that none had within the retention
-/// before `now`, and that no pinned version has; and files that never became part of a version, once they are a day old
-/// and older than the retention. The log stays as it is, so that every version can still be looked up.
+/// before `now`, and that no pinned version has; and files that never became part of a version, finished or not, once
+/// they are a day old and older than the retention. The log stays as it is, so that every version can still be looked up.
 ///
 /// Readers of versions within the retention, and writers, may go on meanwhile. Running it again deletes nothing.
 ///
 /// # Errors
 /// [`MaintenanceError`] when the log cannot be read, or files cannot be listed or deleted. Some may be deleted then.
 pub fn vacuum_view<'a>(
-    context: &'a MaintenanceContext<'a>,
+    store: &'a OfflineStore,
+    project: &'a ProjectName,
     view: &'a ViewId,
     request: &'a VacuumRequest<'a>,
     now: Timestamp,
 ) -> BoxFuture<'a, Result<Vacuum, MaintenanceError>> {
-    Box::pin(vacuum(context, view, request, now))
+    Box::pin(async move {
+        let table = store.table(project, view)?;
+        vacuum(&table, view, request, now).await
+    })
 }
 
 async fn vacuum(
-    context: &MaintenanceContext<'_>,
+    table: &Table,
     view: &ViewId,
     request: &VacuumRequest<'_>,
     now: Timestamp,
 ) -> Result<Vacuum, MaintenanceError> {
-    let table = context.store.table(context.project, view)?;
     // Listed before the log is read: what is added after that is younger than any retention.
-    let objects = list(&table, view).await?;
+    let objects = list(table, view).await?;
     let Some(newest) = table.newest().await? else {
         return Ok(Vacuum::default());
     };
@@ -95,14 +101,14 @@ async fn vacuum(
     let mut report = Vacuum::default();
     let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for version in pins_of(view, request.pins) {
-        match pinned_files(&table, version, &objects).await? {
+        match pinned_files(table, version, &objects).await? {
             Some(paths) => paths
                 .into_iter()
                 .for_each(|path| pinned.entry(path).or_default().push(version)),
             None => report.lost_pins.push(version),
         }
     }
-    let log = Log::read(&table, &newest, &objects, cutoff).await?;
+    let log = Log::read(table, &newest, &objects, cutoff).await?;
     let mut unneeded = Vec::new();
     for object in objects.iter().filter(|object| is_data(&object.location)) {
         let path = object.location.to_string();
@@ -130,8 +136,36 @@ async fn vacuum(
             }
         }
     }
+    let folder = table.folder();
+    let failed = |what, error: io::Error| {
+        let source = object_store::Error::Generic {
+            store: "LocalStore",
+            source: error.into(),
+        };
+        files_error(what, view, table, source)
+    };
+    let mut left_over = Vec::new();
+    if let Some(folder) = folder.clone() {
+        let found = leftovers::find(folder).await;
+        for upload in found.map_err(|error| failed("list", error))? {
+            if upload.written >= cutoff || upload.written >= abandoned {
+                report.retained += 1;
+                continue;
+            }
+            left_over.push(upload.name.clone());
+            report.deleted.push(DeletedFile {
+                path: upload.name,
+                bytes: upload.bytes,
+            });
+        }
+    }
+    report.deleted.sort_by(|a, b| a.path.cmp(&b.path));
     if !request.dry_run {
-        delete(&table, view, unneeded).await?;
+        delete(table, view, unneeded).await?;
+        if let Some(folder) = folder {
+            let deleted = leftovers::delete(folder, left_over).await;
+            deleted.map_err(|error| failed("delete", error))?;
+        }
     }
     Ok(report)
 }

@@ -23,8 +23,9 @@ use vintner_ops::{
     api::{
         ApplyReport, Change, Changes, CheckReport, Detail, EntityRows, HistoricalReport,
         HistoricalRequest, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineColumn,
-        OnlineRequest, OnlineResponse, Phase, PlanReport, Problem, Run, ServiceColumn, Severity,
-        Summary, TrainingRows, Version, ViewDetail, ViewRun,
+        OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport, Problem, Run, ServiceColumn,
+        Severity, Summary, TrainingRows, VacuumRequest, VacuumedFile, Version, ViewCompaction,
+        ViewDetail, ViewRun, ViewVacuum,
     },
 };
 use vintner_registry::{
@@ -343,6 +344,38 @@ fn training_batch(schema: &SchemaRef, batch: &RecordBatch, from: u64) -> RecordB
     RecordBatch::try_new(Arc::clone(schema), columns).unwrap()
 }
 
+fn compaction(view: &ViewName, number: u64) -> ViewCompaction {
+    ViewCompaction {
+        view: format!("{view}@1").parse().unwrap(),
+        table_version: number.checked_sub(1),
+        files_before: 9,
+        files_removed: 8,
+        files_added: 2,
+        bytes_removed: 800,
+        bytes_added: 700,
+        rows: 50,
+        micros: 1,
+    }
+}
+
+fn vacuum(view: &ViewName) -> ViewVacuum {
+    let file = |path: &str| VacuumedFile {
+        path: path.to_owned(),
+        bytes: 5,
+    };
+    ViewVacuum {
+        view: format!("{view}@2").parse().unwrap(),
+        deleted: vec![file("a.parquet"), file("b.parquet")],
+        pinned: vec![PinnedFile {
+            path: "c.parquet".to_owned(),
+            bytes: 6,
+            versions: vec![0, u64::MAX],
+        }],
+        retained: 3,
+        lost_versions: vec![4],
+    }
+}
+
 #[async_trait]
 impl Operations for Fake {
     async fn check(&self, files: &[RepoFile]) -> Result<CheckReport, OpsError> {
@@ -580,5 +613,18 @@ impl Operations for Fake {
     async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
         self.called(format!("runs {view:?} {limit}")).await?;
         Ok((0..limit.min(2)).map(|id| run(id, "weather@1")).collect())
+    }
+
+    async fn compact(&self, views: &[ViewName]) -> Result<Vec<ViewCompaction>, OpsError> {
+        self.called(format!("compact {views:?}")).await?;
+        let views = views.iter().zip(0..);
+        Ok(views
+            .map(|(view, number)| compaction(view, number))
+            .collect())
+    }
+
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError> {
+        self.called(format!("vacuum {request:?}")).await?;
+        Ok(request.views.iter().map(vacuum).collect())
     }
 }

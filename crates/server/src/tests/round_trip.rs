@@ -2,10 +2,13 @@
 
 use std::{fmt::Debug, sync::Mutex};
 
-use vintner_core::{RegistryVersion, Timestamp, Value, ViewName};
+use vintner_core::{RegistryVersion, Timestamp, Ttl, Value, ViewName};
 use vintner_ops::{
     Operations, OpsError,
-    api::{EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, Scope},
+    api::{
+        EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, Scope,
+        VacuumRequest,
+    },
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 use vintner_repo::RepoFile;
@@ -154,5 +157,23 @@ async fn runs() {
     let view: ViewName = "weather".parse().unwrap();
     for (view, limit) in [(None, 0), (Some(&view), 2)] {
         check(async |ops| ops.runs(view, limit).await).await;
+    }
+}
+
+#[tokio::test]
+async fn compact_and_vacuum() {
+    let views: Vec<ViewName> = ["weather", "new"]
+        .map(|name| name.parse().unwrap())
+        .to_vec();
+    for views in [&[][..], &views] {
+        check(async |ops| ops.compact(views).await).await;
+        for (micros, dry_run) in [(1, true), (i64::MAX.unsigned_abs(), false)] {
+            let request = VacuumRequest {
+                views: views.to_vec(),
+                retention: Ttl::from_micros(micros).unwrap(),
+                dry_run,
+            };
+            check(async |ops| ops.vacuum(&request).await).await;
+        }
     }
 }

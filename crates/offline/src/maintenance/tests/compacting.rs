@@ -1,18 +1,21 @@
-use std::sync::Mutex;
+use std::{num::NonZeroUsize, sync::Mutex};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use async_trait::async_trait;
 use futures::{TryStreamExt, future::BoxFuture, stream::BoxStream};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
+    path::Path,
 };
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
 use crate::{
-    delta::{faulty::FaultyStore, layout::file_schema},
+    delta::faulty::FaultyStore,
     materialize::MaterializeRequest,
+    planner::session::{EngineConfig, session},
 };
 
 /// Rows of some keys at some times, in no order.
@@ -35,15 +38,13 @@ async fn world_with(view: &ViewRevision, files: &[(&str, Vec<Row>)]) -> World {
 /// The key and the time of each row of each file, files in the order of their first times.
 async fn files(world: &World, view: &ViewRevision) -> Vec<Vec<(i64, i64)>> {
     let table = world.delta(view).newest().await.unwrap().unwrap();
-    let schema = file_schema(&table.columns());
     let mut files = Vec::new();
     for file in table.files() {
-        let plan = table.rows_plan(&schema, Some(vec![file.path()])).await;
-        let frame = world.session.execute_logical_plan(plan.unwrap()).await;
-        let frame = frame
-            .unwrap()
-            .repartition(datafusion::logical_expr::Partitioning::RoundRobinBatch(1));
-        let batches: Vec<RecordBatch> = frame.unwrap().collect().await.unwrap();
+        let path = Path::from(file.path());
+        let object = table.table().objects().get(&path).await.unwrap();
+        let bytes = object.bytes().await.unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+        let batches: Vec<RecordBatch> = reader.build().unwrap().map(|b| b.unwrap()).collect();
         let rows: Vec<_> = batches
             .iter()
             .flat_map(|batch| {
@@ -407,4 +408,29 @@ async fn what_a_compaction_has_put_together_can_be_read_in_the_version_before() 
         .await
         .unwrap();
     assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+}
+
+#[tokio::test]
+async fn a_table_larger_than_the_memory_for_sorting_is_compacted() {
+    let view = row_local();
+    let config = EngineConfig {
+        memory_limit: NonZeroUsize::new(3 << 20),
+        ..EngineConfig::default()
+    };
+    for pieces in [3, 1] {
+        let session = session(&config).unwrap();
+        let world = world_with(&view, &[("a", scattered(150_000))]).await;
+        let context = MaintenanceContext {
+            session: &session,
+            ..context(&world, &world.store)
+        };
+        let table = world.delta(&view).newest().await.unwrap().unwrap();
+        let target = table.files()[0].bytes().div_ceil(pieces);
+        let before = world.table(&view).await;
+        let done = compact_to(&context, &view, target).await.unwrap();
+        assert_eq!((done.rows, done.files_added as u64), (150_000, pieces));
+        let files = files(&world, &view).await;
+        assert!(files.iter().all(|rows| rows.is_sorted()));
+        assert!(world.table(&view).await == before, "the rows are the same");
+    }
 }

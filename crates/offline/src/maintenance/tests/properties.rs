@@ -86,7 +86,7 @@ async fn rows_stay(steps: &[Step]) -> Result<(), TestCaseError> {
                     pins: &[],
                     dry_run: false,
                 };
-                vacuum_view(&context, &view.id, &request, us(LATER))
+                vacuum_view(&world.store, &world.project, &view.id, &request, us(LATER))
                     .await
                     .unwrap();
             }

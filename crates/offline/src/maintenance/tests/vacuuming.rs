@@ -59,8 +59,8 @@ impl Vacuumed {
             dry_run,
         };
         let now = Timestamp::from_micros(self.written.micros() + after);
-        let context = context(&self.world, &self.world.store);
-        vacuum_view(&context, &self.view.id, &request, now)
+        let World { store, project, .. } = &self.world;
+        vacuum_view(store, project, &self.view.id, &request, now)
             .await
             .unwrap()
     }
@@ -193,13 +193,7 @@ async fn a_vacuum_that_fails_leaves_a_readable_table_and_can_be_run_again() {
         dry_run: false,
     };
     let now = Timestamp::from_micros(table.written.micros() + 8 * DAY);
-    let failed = vacuum_view(
-        &context(&table.world, &store),
-        &table.view.id,
-        &request,
-        now,
-    )
-    .await;
+    let failed = vacuum_view(&store, &table.world.project, &table.view.id, &request, now).await;
     insta::assert_snapshot!(failed.unwrap_err(), @"could not delete the files of plain@1 at memory:///offline/p/plain/v1/");
     assert_eq!(table.count(2).await, Some(2));
     assert_eq!(
@@ -207,7 +201,8 @@ async fn a_vacuum_that_fails_leaves_a_readable_table_and_can_be_run_again() {
         3
     );
     let nothing = vacuum_view(
-        &context(&table.world, &store),
+        &store,
+        &table.world.project,
         &"none@1".parse().unwrap(),
         &request,
         now,
