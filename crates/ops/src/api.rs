@@ -9,8 +9,8 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use vintner_core::{
-    Boundary, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion, Timestamp, Ttl, Value,
-    ViewId, ViewName,
+    Boundary, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion, Timestamp, Ttl,
+    Value, ViewId, ViewName,
 };
 pub use vintner_registry::ObjectKind;
 use vintner_registry::{
