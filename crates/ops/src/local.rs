@@ -9,6 +9,7 @@ mod resolve;
 mod training;
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -24,9 +25,10 @@ use vintner_core::{Clock, KeySchema, ProjectName, RegistryVersion, Timestamp, Vi
 use vintner_offline::{
     delta::OfflineStore,
     materialize as offline,
-    planner::session::{EngineConfig, session},
+    planner::session::{EngineConfig, SharedMemory, session_sharing},
     runs::{OnlineCounts, Outcome, RunRecord, Runs},
     sources::Sources,
+    stream::SessionContext,
 };
 use vintner_online::{OnlineStore, OnlineStoreConfig};
 use vintner_registry::{
@@ -59,6 +61,7 @@ pub struct Local {
     online: OnceCell<Arc<dyn OnlineStore>>,
     read_plans: ReadPlans,
     clock: Arc<dyn Clock>,
+    memory: SharedMemory,
 }
 
 /// Parses and plans a repo without any store: what `check` does.
@@ -75,11 +78,16 @@ pub async fn check(root: &Path, files: &[RepoFile]) -> Result<CheckReport, OpsEr
 
 impl Local {
     /// Opens the deployment that `vintner.yaml` among `files` describes. `root` is its folder. No store is contacted
-    /// yet.
+    /// yet. `memory` is what all joins and runs together may hold, in bytes.
     ///
     /// # Errors
     /// [`Fault::Request`] with every mistake in `vintner.yaml`.
-    pub fn open(root: &Path, files: &[RepoFile], clock: Arc<dyn Clock>) -> Result<Self, OpsError> {
+    pub fn open(
+        root: &Path,
+        files: &[RepoFile],
+        clock: Arc<dyn Clock>,
+        memory: NonZeroUsize,
+    ) -> Result<Self, OpsError> {
         let deployment = deployment(files)?;
         let registry = RegistryStore::open(&deployment.registry, root)
             .map_err(|e| OpsError::from_error(Fault::Request, e))?;
@@ -94,7 +102,13 @@ impl Local {
             online: OnceCell::new(),
             read_plans: ReadPlans::default(),
             clock,
+            memory: SharedMemory::of(memory),
         })
+    }
+
+    fn session(&self) -> Result<SessionContext, OpsError> {
+        session_sharing(&EngineConfig::default(), &self.memory)
+            .map_err(|error| OpsError::from_error(Fault::Internal, error))
     }
 
     async fn online(&self) -> Result<&Arc<dyn OnlineStore>, OpsError> {
@@ -212,8 +226,7 @@ impl Local {
         run: &mut ViewRun,
     ) -> Result<(), OpsError> {
         let now = self.clock.now();
-        let session = session(&EngineConfig::default())
-            .map_err(|e| OpsError::from_error(Fault::Internal, e))?;
+        let session = self.session()?;
         let sources = Sources::new(&self.root);
         let context = offline::MaterializeContext {
             store: &self.offline,
@@ -383,6 +396,7 @@ impl Operations for Local {
         let project = self.project(&snapshot)?;
         training::get_historical(
             &self.offline,
+            self.session()?,
             &snapshot,
             (&self.project, project),
             request,

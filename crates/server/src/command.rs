@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use vintner_core::{Boundary, Knowledge, RegistryVersion};
 use vintner_ops::{
     Fault, OpsError,
-    api::{HistoricalReport, HistoricalRequest},
+    api::{HistoricalReport, HistoricalRequest, JoinWork},
 };
 use vintner_proto::convert::ConvertError;
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -93,6 +93,9 @@ pub struct Report {
     pub rows_without_key: u64,
     /// Entity rows that met a visible feature row, per view version, written `view@2`.
     pub rows_matched: BTreeMap<String, u64>,
+    /// What was read for it, and how long it took.
+    #[serde(default)]
+    pub work: JoinWork,
 }
 
 impl Command {
@@ -179,6 +182,7 @@ impl From<&HistoricalReport> for Report {
             rows_matched: matched
                 .map(|(view, rows)| (view.to_string(), *rows))
                 .collect(),
+            work: report.work.clone(),
         }
     }
 }
@@ -194,6 +198,7 @@ impl TryFrom<Report> for HistoricalReport {
             rows_matched: matched
                 .map(|(view, rows)| Ok((parse("rows_matched", &view)?, rows)))
                 .collect::<Result<_, ConvertError>>()?,
+            work: report.work,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vintner_core::ViewId;
 use vintner_ops::{
-    api::{HistoricalReport, HistoricalRequest},
+    api::{HistoricalReport, HistoricalRequest, JoinWork},
     files,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -72,17 +72,69 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
     match global.format {
-        Format::Json => output::json(&serde_json::json!({
-            "out": args.out.display().to_string(),
-            "rows": report.rows,
-            "rows_matched": by_name(&report.rows_matched),
-            "rows_without_key": report.rows_without_key,
-            "registry_version": registry_version.0,
-            "micros": micros,
-        }))?,
-        Format::Table => output::text(&told(&report, &args.out.display().to_string(), micros))?,
+        Format::Json => {
+            let mut told = serde_json::json!({
+                "out": args.out.display().to_string(),
+                "rows": report.rows,
+                "rows_matched": by_name(&report.rows_matched),
+                "rows_without_key": report.rows_without_key,
+                "registry_version": registry_version.0,
+                "micros": micros,
+            });
+            if args.explain {
+                told["explain"] = serde_json::json!(report.work);
+            }
+            output::json(&told)?;
+        }
+        Format::Table => {
+            output::text(&told(&report, &args.out.display().to_string(), micros))?;
+            if args.explain {
+                explain(&report.work)?;
+            }
+        }
     }
     Ok(Exit::Done)
+}
+
+/// What was read, what was left out, and where the time went.
+fn explain(work: &JoinWork) -> std::io::Result<()> {
+    output::text(&format!("\n{}\n", work.plan.trim_end()))?;
+    let head = [
+        "view",
+        "files",
+        "row groups",
+        "rows",
+        "bytes",
+        "values",
+        "ties",
+        "open",
+        "match",
+        "values read",
+    ];
+    let of = |read: u64, all: u64| format!("{} of {}", output::count(read), output::count(all));
+    let rows = work.views.iter().map(|view| {
+        vec![
+            view.view.clone(),
+            of(view.files_opened, view.files),
+            of(view.row_groups_read, view.row_groups),
+            of(view.rows_read, view.rows),
+            output::bytes(view.bytes_read),
+            output::count(view.values_read),
+            output::count(view.ties),
+            output::seconds(view.open_micros),
+            output::seconds(view.match_micros),
+            output::seconds(view.values_micros),
+        ]
+    });
+    output::rows(&head, rows.collect())?;
+    output::text(&format!(
+        "\nplanning {}, entity rows {}, output {}, in all {}; chunks: {}",
+        output::seconds(work.planning_micros),
+        output::seconds(work.entity_rows_micros),
+        output::seconds(work.output_micros),
+        output::seconds(work.micros),
+        work.chunks,
+    ))
 }
 
 fn by_name(counts: &BTreeMap<ViewId, u64>) -> serde_json::Map<String, serde_json::Value> {

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod explain;
 mod foreign_readers;
 mod harness;
 mod interrupt;

@@ -1,16 +1,18 @@
 //! `get-historical`: entity rows in, training rows out.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
 use vintner_core::ProjectName;
-use vintner_offline::stream::{DataFusionError, RecordBatchStreamAdapter};
+use vintner_offline::stream::{DataFusionError, RecordBatchStreamAdapter, SessionContext};
 use vintner_offline::{
     delta::OfflineStore,
     historical::{self, DatasetOptions, HistoricalError, plan_dataset},
-    join::JoinCounts,
-    planner::session::{EngineConfig, session},
+    join::{JoinCounts, ViewCounts},
 };
 use vintner_registry::{
     model::{Project, Snapshot},
@@ -18,7 +20,7 @@ use vintner_registry::{
 };
 
 use crate::{
-    api::{EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
+    api::{EntityRows, HistoricalReport, HistoricalRequest, JoinWork, TrainingRows, ViewWork},
     error::{Fault, OpsError},
 };
 
@@ -28,11 +30,13 @@ const LOGS_READ_AT_ONCE: usize = 16;
 /// Begins the join. The answer's batches are made as they are taken; dropping them stops all reading.
 pub(super) async fn get_historical(
     offline: &OfflineStore,
+    session: SessionContext,
     snapshot: &Snapshot,
     (name, project): (&ProjectName, &Project),
     request: &HistoricalRequest,
     entity_rows: EntityRows,
 ) -> Result<TrainingRows, OpsError> {
+    let started = Instant::now();
     let selection = select(project, &request.features, request.names)
         .map_err(|error| OpsError::from_error(Fault::NotFound, error))?;
     if let Some(view) = selection.views.iter().find(|view| !view.offline) {
@@ -62,18 +66,22 @@ pub(super) async fn get_historical(
         .map_err(|error| DataFusionError::External(Box::new(error)));
     let rows = RecordBatchStreamAdapter::new(entity_rows.schema, batches);
     let rows = historical::EntityRows::from_stream(Box::pin(rows));
-    let session = session(&EngineConfig::default())
-        .map_err(|error| OpsError::from_error(Fault::Internal, error))?;
     let run = plan
         .execute(session.task_ctx(), rows, tables)
         .map_err(historical_error)?;
 
+    let planning = started.elapsed();
+    let plan_text = run.explain();
     let (tell, report) = oneshot::channel();
     let join = run.join;
     let rows = run.rows.map_err(|error| historical_error(error.into()));
     // What has been counted is told when the last batch has been taken.
     let told = futures::stream::once(async move {
-        let _ = tell.send(report_of(&join.counts()));
+        let mut report = report_of(&join.counts());
+        report.work.plan = plan_text;
+        report.work.planning_micros = micros(planning);
+        report.work.micros = micros(started.elapsed());
+        let _ = tell.send(report);
         None
     });
     let batches = rows
@@ -99,7 +107,38 @@ fn report_of(counts: &JoinCounts) -> HistoricalReport {
         rows: number(counts.rows),
         rows_without_key: number(counts.rows_without_key),
         rows_matched: matched.collect(),
+        work: JoinWork {
+            chunks: number(counts.chunks),
+            entity_rows_micros: micros(counts.entity_rows_time),
+            output_micros: micros(counts.output_time),
+            views: counts.views.iter().map(work_of).collect(),
+            ..JoinWork::default()
+        },
     }
+}
+
+fn work_of(view: &ViewCounts) -> ViewWork {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    ViewWork {
+        view: view.view.to_string(),
+        files: number(view.pruned.files),
+        files_opened: number(view.pruned.files_opened),
+        row_groups: number(view.pruned.row_groups),
+        row_groups_read: number(view.pruned.row_groups_read),
+        rows: view.pruned.rows,
+        rows_read: view.pruned.rows_read,
+        bytes_read: view.bytes_read,
+        values_read: number(view.winners),
+        ties: number(view.ties),
+        rows_matched: number(view.matched_rows),
+        open_micros: micros(view.open_time),
+        match_micros: micros(view.match_time),
+        values_micros: micros(view.values_time),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A training dataset's errors, by whose fault they are. An operation's error that has travelled through the engine as
