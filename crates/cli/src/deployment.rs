@@ -50,13 +50,13 @@ pub(crate) fn open_local(global: &Global) -> Result<Local, Failure> {
 
 /// Half of the memory that this process can have: the machine's, or its control group's.
 fn half_of_memory() -> NonZeroUsize {
-    let mut system = System::new();
-    system.refresh_memory();
-    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
-    let bytes = limit.map_or(system.total_memory(), |limit| {
-        limit.min(system.total_memory())
+    let bytes = System::new().map(|mut system| {
+        system.refresh_memory();
+        let machine = system.total_memory();
+        let group = system.cgroup_limits().map(|limits| limits.total_memory);
+        group.map_or(machine, |group| group.min(machine))
     });
-    let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
+    let half = usize::try_from(bytes.unwrap_or(0) / 2).unwrap_or(usize::MAX);
     // What cannot be found out is no limit.
     NonZeroUsize::new(half).unwrap_or(NonZeroUsize::MAX)
 }
