@@ -261,6 +261,25 @@ mod tests {
     }
 
     #[test]
+    fn slices_of_a_batch_count_their_own_parts_of_its_bytes() {
+        let columns = EntityColumns::find(&spec(&[]), &schema()).unwrap();
+        let memory = |batches: &[RecordBatch]| {
+            let mut builder = columns.builder(0);
+            for batch in batches {
+                builder.push(batch.clone()).unwrap();
+            }
+            let before = builder.memory();
+            let rows = builder.finish().unwrap();
+            assert_eq!(rows.memory(), before);
+            before
+        };
+        let whole = batch(&[(Some(1), None, Some(1)); 128]);
+        let halves = [whole.slice(0, 64), whole.slice(64, 64)];
+        assert!(memory(std::slice::from_ref(&whole)) >= 3 * 128 * size_of::<i64>());
+        assert_eq!(memory(&halves), memory(&[whole]));
+    }
+
+    #[test]
     fn a_row_is_without_a_key_when_any_view_finds_none() {
         let keys = [
             ("a", KeyType::Int64),
