@@ -5,7 +5,12 @@
 //!
 //! Not here: time zones and units of sources; they are converted at the source's edge.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroU64,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 /// An instant: microseconds since 1970-01-01T00:00:00Z, negative before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +60,15 @@ impl Timestamp {
     /// The instant `ttl` earlier, or the earliest one there is.
     pub const fn saturating_sub(self, ttl: Ttl) -> Self {
         Self(self.0.saturating_sub_unsigned(ttl.micros()))
+    }
+
+    /// The instant that a machine's clock shows, without what is less than a microsecond away from 1970.
+    fn of_system(time: SystemTime) -> Self {
+        let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => Self(micros(after)),
+            Err(before) => Self(-micros(before.duration())),
+        }
     }
 
     /// The next instant; none after the latest one.
@@ -250,12 +264,7 @@ impl Clock for SystemClock {
         reason = "the one place that reads the machine's clock"
     )]
     fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
-        match since {
-            Ok(after) => Timestamp(micros(after)),
-            Err(before) => Timestamp(-micros(before.duration())),
-        }
+        Timestamp::of_system(SystemTime::now())
     }
 }
 
@@ -464,6 +473,27 @@ mod tests {
         }
         let longest = Ttl::from_micros(Ttl::LONGEST_MICROS).unwrap();
         assert_eq!(longest.to_string().parse::<Ttl>().unwrap(), longest);
+    }
+
+    #[test]
+    fn a_clock_may_show_a_time_before_1970() {
+        for (after, nanos, want) in [(true, 2_999, 2), (true, 0, 0), (false, 3_000, -3)] {
+            let apart = Duration::from_nanos(nanos);
+            let time = match after {
+                true => SystemTime::UNIX_EPOCH + apart,
+                false => SystemTime::UNIX_EPOCH - apart,
+            };
+            assert_eq!(Timestamp::of_system(time), us(want));
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_at_least_a_microsecond_and_at_most_the_longest() {
+        let longest = Ttl::LONGEST_MICROS;
+        for (micros, fits) in [(0, false), (1, true), (longest, true), (longest + 1, false)] {
+            let ttl = Ttl::from_micros(micros);
+            assert_eq!(ttl.map(Ttl::micros), fits.then_some(micros));
+        }
     }
 
     #[test]
