@@ -168,8 +168,14 @@ impl ParquetFile {
             .try_collect()
             .await?;
         blocking(move || {
+            let chunks: Vec<_> = chunks.into_iter().flatten().collect();
+            let sizes = chunks.iter().map(|chunk| chunk.close().bytes_written);
+            let bytes: u64 = sizes.sum();
+            // Room at once: a buffer of this size that grows by doubling is copied as often.
+            let buffer = self.writer.inner_mut();
+            buffer.reserve(usize::try_from(bytes).unwrap_or(0));
             let mut group = self.writer.next_row_group()?;
-            for chunk in chunks.into_iter().flatten() {
+            for chunk in chunks {
                 chunk.append_to_row_group(&mut group)?;
             }
             group.close()?;
