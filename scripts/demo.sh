@@ -53,10 +53,7 @@ EOF
 step "Check the definitions in feature_repo/: parse and plan everything, read no rows"
 run check
 
-step "Plan: what applying them would change"
-run --now "$clock" plan
-
-step "Apply: a new version of the registry, or nothing when it is up to date"
+step "Apply: what changes and what it means, then a new version of the registry"
 run --now "$clock" apply --yes
 
 step "Materialize: one Delta table per view, then the latest row per key into the online store"

@@ -1,7 +1,8 @@
 //! What can be typed.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use vintner_core::{
     DatasetName, FeatureRef, RegistryVersion, ServiceName, Timestamp, Ttl, ViewName,
@@ -9,6 +10,9 @@ use vintner_core::{
 use vintner_ops::api::DEFAULT_RETENTION;
 
 use crate::exit;
+
+/// What `--memory` must be at least.
+const LEAST_MEMORY: usize = 64 << 20;
 
 /// A feature store that is right about time.
 #[derive(Debug, Parser)]
@@ -41,6 +45,16 @@ pub(crate) struct Global {
         conflicts_with = "server"
     )]
     pub(crate) now: Option<Timestamp>,
+    /// What joins and runs may hold in memory, like 4GiB [default: half of the machine's]; not with --server
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        env = "VINTNER_MEMORY",
+        value_parser = memory,
+        conflicts_with = "server"
+    )]
+    pub(crate) memory: Option<NonZeroUsize>,
 }
 
 /// The form of the answer.
@@ -223,6 +237,9 @@ pub(crate) struct GetHistorical {
     /// The entity rows' time column [default: event_timestamp, else the only timestamp column]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) timestamp_column: Option<String>,
+    /// Say what was read of each view, what was left out, and where the time went
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Save the dataset under this name: keep what is needed to make the same rows again
     #[arg(long, value_name = "NAME")]
     pub(crate) save: Option<DatasetName>,
@@ -293,6 +310,18 @@ pub(crate) enum Kind {
     /// Feature services
     #[value(aliases = ["feature-service", "feature_services", "feature-services", "service", "services"])]
     FeatureService,
+}
+
+/// A size of memory. Less than what a join of few rows takes is refused, since nothing would ever end.
+fn memory(text: &str) -> Result<NonZeroUsize, String> {
+    let size: ByteSize = text
+        .parse()
+        .map_err(|_| "a size is a number of bytes, or one with KiB, MiB or GiB".to_owned())?;
+    usize::try_from(size.as_u64())
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .filter(|bytes| bytes.get() >= LEAST_MEMORY)
+        .ok_or_else(|| format!("at least {}", ByteSize(LEAST_MEMORY as u64)))
 }
 
 fn registry_version(text: &str) -> Result<RegistryVersion, String> {

@@ -1,7 +1,8 @@
 //! Which deployment a command works on: a repo's own stores, or a running service.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
+use sysinfo::System;
 use vintner_core::{Clock, FixedClock, SystemClock};
 use vintner_ops::{Local, Operations, error::chain};
 use vintner_repo::RepoFile;
@@ -43,7 +44,21 @@ pub(crate) fn open_local(global: &Global) -> Result<Local, Failure> {
         None => Arc::new(SystemClock),
     };
     let root = repo_root(global)?;
-    Ok(Local::open(&root, &repo_files(global)?, clock)?)
+    let memory = global.memory.unwrap_or_else(half_of_memory);
+    Ok(Local::open(&root, &repo_files(global)?, clock, memory)?)
+}
+
+/// Half of the memory that this process can have: the machine's, or its control group's.
+fn half_of_memory() -> NonZeroUsize {
+    let bytes = System::new().map(|mut system| {
+        system.refresh_memory();
+        let machine = system.total_memory();
+        let group = system.cgroup_limits().map(|limits| limits.total_memory);
+        group.map_or(machine, |group| group.min(machine))
+    });
+    let half = usize::try_from(bytes.unwrap_or(0) / 2).unwrap_or(usize::MAX);
+    // What cannot be found out is no limit.
+    NonZeroUsize::new(half).unwrap_or(NonZeroUsize::MAX)
 }
 
 /// The service that the flags name, or the stores of the repo.

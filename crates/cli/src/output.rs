@@ -8,7 +8,7 @@ use serde::Serialize;
 /// Prints rows: a table with a head on a terminal, else a line per row with tabs between.
 pub(crate) fn rows(head: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if io::stdout().is_terminal() {
+    if is_terminal() {
         return writeln!(out, "{}", table(head, rows));
     }
     for row in rows {
@@ -19,6 +19,11 @@ pub(crate) fn rows(head: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
         writeln!(out, "{}", row.join("\t"))?;
     }
     Ok(())
+}
+
+/// Whether the data goes to a terminal.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Prints text as it is, with one line end at its end.

@@ -5,7 +5,12 @@
 //!
 //! Not here: time zones and units of sources; they are converted at the source's edge.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroU64,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 /// An instant: microseconds since 1970-01-01T00:00:00Z, negative before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +60,15 @@ impl Timestamp {
     /// The instant `ttl` earlier, or the earliest one there is.
     pub const fn saturating_sub(self, ttl: Ttl) -> Self {
         Self(self.0.saturating_sub_unsigned(ttl.micros()))
+    }
+
+    /// The instant that a machine's clock shows, without what is less than a microsecond away from 1970.
+    fn of_system(time: SystemTime) -> Self {
+        let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => Self(micros(after)),
+            Err(before) => Self(-micros(before.duration())),
+        }
     }
 
     /// The next instant; none after the latest one.
@@ -118,14 +132,29 @@ impl Ttl {
     }
 }
 
-/// As `humantime` writes it: `6h`, `1day 30m`.
+/// The units that a ttl is written in, and how many microseconds each has.
+const UNITS: [(&str, u64); 6] = [
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("m", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+    ("us", 1),
+];
+
+/// As people write it in a repo, in as few units as it takes: `6h`, `7d`, `1d 30m`.
 impl fmt::Display for Ttl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}",
-            humantime::format_duration(Duration::from_micros(self.micros()))
-        )
+        let mut rest = self.micros();
+        for (unit, micros) in UNITS {
+            let number = rest / micros;
+            rest %= micros;
+            if number > 0 {
+                let after = if rest > 0 { " " } else { "" };
+                write!(f, "{number}{unit}{after}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -235,12 +264,7 @@ impl Clock for SystemClock {
         reason = "the one place that reads the machine's clock"
     )]
     fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
-        match since {
-            Ok(after) => Timestamp(micros(after)),
-            Err(before) => Timestamp(-micros(before.duration())),
-        }
+        Timestamp::of_system(SystemTime::now())
     }
 }
 
@@ -433,9 +457,48 @@ mod tests {
     }
 
     #[test]
+    fn a_ttl_is_shown_as_it_is_written() {
+        for (text, want) in [
+            ("6h", "6h"),
+            ("7d", "7d"),
+            ("7days", "7d"),
+            ("36h", "1d 12h"),
+            ("1h 30min", "1h 30m"),
+            ("1d 1us", "1d 1us"),
+            ("1500ms", "1s 500ms"),
+        ] {
+            let ttl: Ttl = text.parse().unwrap();
+            assert_eq!(ttl.to_string(), want);
+            assert_eq!(want.parse::<Ttl>().unwrap(), ttl, "{want} again");
+        }
+        let longest = Ttl::from_micros(Ttl::LONGEST_MICROS).unwrap();
+        assert_eq!(longest.to_string().parse::<Ttl>().unwrap(), longest);
+    }
+
+    #[test]
+    fn a_clock_may_show_a_time_before_1970() {
+        for (after, nanos, want) in [(true, 2_999, 2), (true, 0, 0), (false, 3_000, -3)] {
+            let apart = Duration::from_nanos(nanos);
+            let time = match after {
+                true => SystemTime::UNIX_EPOCH + apart,
+                false => SystemTime::UNIX_EPOCH - apart,
+            };
+            assert_eq!(Timestamp::of_system(time), us(want));
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_at_least_a_microsecond_and_at_most_the_longest() {
+        let longest = Ttl::LONGEST_MICROS;
+        for (micros, fits) in [(0, false), (1, true), (longest, true), (longest + 1, false)] {
+            let ttl = Ttl::from_micros(micros);
+            assert_eq!(ttl.map(Ttl::micros), fits.then_some(micros));
+        }
+    }
+
+    #[test]
     fn a_ttl_is_positive() {
         assert_eq!("6h".parse::<Ttl>().unwrap().micros(), 6 * 3_600_000_000);
-        assert_eq!("7d".parse::<Ttl>().unwrap().to_string(), "7days");
         for text in ["0s", "6", "h", "-1h", "", "1e3s"] {
             assert!(text.parse::<Ttl>().is_err(), "{text:?}");
         }

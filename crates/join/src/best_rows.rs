@@ -51,12 +51,7 @@ impl BestRows {
     /// # Errors
     /// [`JoinError::TooMany`] units.
     pub fn new(index: &EntityIndex, units: usize) -> Result<Self> {
-        if u32::try_from(units).map_or(true, |units| units > MOST_UNITS) {
-            return Err(JoinError::TooMany {
-                what: "row groups",
-                most: MOST_UNITS.into(),
-            });
-        }
+        check_units(units)?;
         let vacant = Best {
             time: RowTime {
                 event: Timestamp::MIN,
@@ -173,6 +168,17 @@ impl BestRows {
     }
 }
 
+/// Refuses more units than an address can tell apart.
+fn check_units(units: usize) -> Result<()> {
+    match units > MOST_UNITS as usize {
+        true => Err(JoinError::TooMany {
+            what: "row groups",
+            most: MOST_UNITS.into(),
+        }),
+        false => Ok(()),
+    }
+}
+
 impl Address {
     fn packed(self) -> u64 {
         u64::from(self.unit) << 32 | u64::from(self.row)
@@ -183,6 +189,30 @@ impl Address {
         Self {
             unit: ((at & !TIED) >> 32) as u32,
             row: at as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_units_than_can_be_numbered_are_refused() {
+        check_units(2_147_483_647).unwrap();
+        let err = check_units(2_147_483_648).unwrap_err();
+        insta::assert_snapshot!(err.to_string(), @"more than 2147483647 row groups cannot be joined at once; split them");
+    }
+
+    #[test]
+    fn an_address_is_packed_beside_the_mark_of_a_tie() {
+        for (unit, row) in [(0, 0), (0, u32::MAX), (1, 2), (MOST_UNITS - 1, u32::MAX)] {
+            let at = Address { unit, row };
+            for packed in [at.packed(), at.packed() | TIED] {
+                assert_ne!(packed, VACANT);
+                assert_eq!(Address::unpacked(packed), at);
+            }
+            assert_eq!(at.packed() & TIED, 0);
         }
     }
 }

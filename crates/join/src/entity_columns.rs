@@ -280,10 +280,48 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_is_a_timestamp_or_a_date_packed_or_not() {
+        let packed = |values| DataType::Dictionary(Box::new(DataType::Int8), Box::new(values));
+        let moments = [
+            DataType::Timestamp(TimeUnit::Second, None),
+            DataType::Timestamp(TimeUnit::Nanosecond, Some("+02:00".into())),
+            DataType::Date32,
+            DataType::Date64,
+            DataType::Null,
+        ];
+        for moment in moments {
+            assert!(time_type_fits(&moment), "{moment}");
+            assert!(time_type_fits(&packed(moment.clone())), "packed {moment}");
+        }
+        for other in [
+            DataType::Int64,
+            DataType::Utf8,
+            DataType::Time32(TimeUnit::Second),
+        ] {
+            assert!(!time_type_fits(&other), "{other}");
+            assert!(!time_type_fits(&packed(other.clone())), "packed {other}");
+        }
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(1), None]));
+        let days = arrow::compute::cast(&days, &packed(DataType::Date32)).unwrap();
+        let want = [Some(Timestamp::from_micros(86_400_000_000)), None];
+        assert_eq!(times(&days, "t", 0).unwrap(), want);
+        // The type in the error is the column's own.
+        let err = times(&dictionary(&[Some("a")]), "t", 0).unwrap_err();
+        insta::assert_snapshot!(err, @"the column `t` of the entity rows has the type Dictionary(Int8, Utf8), which is no timestamp");
+    }
+
+    #[test]
     fn a_value_that_does_not_fit_is_named_with_its_row() {
         let keys: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(5_000_000_000)]));
         let err = key_column(&keys, &key(KeyType::Int32), 100).unwrap_err();
         insta::assert_snapshot!(err.to_string(), @"entity row 103 has `5000000000` in the column `k`, which does not fit its join key's type int32; correct or leave out that row");
+        let err = times(
+            &(Arc::new(Date32Array::from(vec![i32::MAX])) as ArrayRef),
+            "when",
+            100,
+        )
+        .unwrap_err();
+        insta::assert_snapshot!(err.to_string(), @"entity row 101 has `2147483647 as Date32` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");
         let dates: ArrayRef = Arc::new(Date32Array::from(vec![Some(0), Some(i32::MAX)]));
         let err = times(&dates, "when", 0).unwrap_err();
         insta::assert_snapshot!(err.to_string(), @"entity row 2 has `2147483647 as Date32` in the column `when`, which does not fit a timestamp in microseconds; correct or leave out that row");

@@ -75,7 +75,7 @@ impl EntityIndexBuilder {
             times,
         } = self;
         // Counting sort by key, then each key's few rows by time.
-        let mut ends = vec![0u32; keys.len() + 1];
+        let mut ends = vec![0u32; keys.len()];
         for &group in groups.iter().filter(|group| **group != NO_GROUP) {
             ends[group as usize] += 1;
         }
@@ -98,7 +98,7 @@ impl EntityIndexBuilder {
         slots.fill(NO_SLOT);
         let (mut starts, mut times) = (Vec::with_capacity(keys.len() + 1), Vec::new());
         let mut begin = 0;
-        for &end in &ends[..keys.len()] {
+        for &end in &ends {
             starts.push(number(times.len())?);
             let asked = &mut asked[begin as usize..end as usize];
             if !asked.is_sorted() {
@@ -210,7 +210,7 @@ pub(crate) fn number(count: usize) -> Result<u32> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::Int64Array;
+    use arrow::array::{Int64Array, new_null_array};
     use vintner_core::{JoinKey, KeySchema, KeyType};
 
     use super::*;
@@ -277,6 +277,32 @@ mod tests {
             let slot = (group != NO_GROUP).then(|| index.slot_of(group, lifetime));
             assert_eq!(slot.flatten(), want, "{of} from {from} until {until}");
         }
+    }
+
+    #[test]
+    fn the_span_is_from_the_first_moment_of_any_key_to_the_last() {
+        let us = Timestamp::from_micros;
+        let rows = [(Some(2), Some(7)), (Some(1), Some(5)), (Some(1), Some(9))];
+        assert_eq!(index(&rows).span(), Some((us(5), us(9))));
+        assert_eq!(index(&rows[..1]).span(), Some((us(7), us(7))));
+        assert_eq!(index(&[(None, Some(1))]).span(), None);
+    }
+
+    /// The limit is on what batches have together, so batches of many rows are no error.
+    #[test]
+    fn rows_of_all_batches_are_counted_together() {
+        let schema = KeySchema::new(vec![JoinKey {
+            name: "k".parse().unwrap(),
+            key_type: KeyType::Int64,
+        }]);
+        let mut builder = EntityIndexBuilder::new(&schema.unwrap());
+        let rows = 1 << 16;
+        let column = new_null_array(&KeyType::Int64.arrow(), rows);
+        for _ in 0..2 {
+            let column = ArrayRef::clone(&column);
+            builder.push(&[column], &vec![None; rows]).unwrap();
+        }
+        assert_eq!(builder.finish().unwrap().rows(), 2 * rows);
     }
 
     #[test]

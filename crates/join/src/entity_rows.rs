@@ -193,3 +193,125 @@ fn batch_memory(batch: &RecordBatch) -> usize {
     });
     bytes.sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{Int64Array, TimestampMicrosecondArray},
+        datatypes::{DataType, Field, TimeUnit},
+    };
+    use vintner_core::{JoinKey, KeyType, VisibilityRule};
+
+    use super::*;
+    use crate::spec::ViewInput;
+
+    /// Views of these join keys.
+    fn spec(keys: &[(&str, KeyType)]) -> JoinSpec {
+        let view = |(i, &(name, key_type)): (usize, &(&str, KeyType))| ViewInput {
+            view: format!("view{i}@1").parse().unwrap(),
+            keys: KeySchema::new(vec![JoinKey {
+                name: name.parse().unwrap(),
+                key_type,
+            }])
+            .unwrap(),
+            rule: VisibilityRule::default(),
+            features: Vec::new(),
+        };
+        JoinSpec {
+            time_column: "when".to_owned(),
+            views: keys.iter().enumerate().map(view).collect(),
+            outputs: Vec::new(),
+        }
+    }
+
+    fn schema() -> Schema {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+        Schema::new(vec![
+            Field::new("a", DataType::Int64, true),
+            Field::new("b", DataType::Int64, true),
+            Field::new("when", time, true),
+        ])
+    }
+
+    fn batch(rows: &[(Option<i64>, Option<i64>, Option<i64>)]) -> RecordBatch {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>()),
+            Arc::new(
+                rows.iter()
+                    .map(|row| row.2)
+                    .collect::<TimestampMicrosecondArray>(),
+            ),
+        ];
+        RecordBatch::try_new(Arc::new(schema()), columns).unwrap()
+    }
+
+    #[test]
+    fn rows_are_counted_over_all_batches_and_from_the_first_one_of_the_input() {
+        let columns = EntityColumns::find(&spec(&[("a", KeyType::Int32)]), &schema()).unwrap();
+        let mut builder = columns.builder(100);
+        assert_eq!(builder.rows(), 0);
+        for rows in [3, 6] {
+            builder.push(batch(&[(Some(1), None, Some(1)); 3])).unwrap();
+            assert_eq!(builder.rows(), rows);
+        }
+        let wide = (Some(1 << 40), None, Some(1));
+        let err = builder.push(batch(&[(Some(1), None, Some(1)), wide]));
+        insta::assert_snapshot!(err.unwrap_err(), @"entity row 108 has `1099511627776` in the column `a`, which does not fit its join key's type int32; correct or leave out that row");
+    }
+
+    #[test]
+    fn slices_of_a_batch_count_their_own_parts_of_its_bytes() {
+        let columns = EntityColumns::find(&spec(&[]), &schema()).unwrap();
+        let memory = |batches: &[RecordBatch]| {
+            let mut builder = columns.builder(0);
+            for batch in batches {
+                builder.push(batch.clone()).unwrap();
+            }
+            let before = builder.memory();
+            let rows = builder.finish().unwrap();
+            assert_eq!(rows.memory(), before);
+            before
+        };
+        let whole = batch(&[(Some(1), None, Some(1)); 128]);
+        let halves = [whole.slice(0, 64), whole.slice(64, 64)];
+        assert!(memory(std::slice::from_ref(&whole)) >= 3 * 128 * size_of::<i64>());
+        assert_eq!(memory(&halves), memory(&[whole]));
+    }
+
+    #[test]
+    fn a_row_is_without_a_key_when_any_view_finds_none() {
+        let keys = [
+            ("a", KeyType::Int64),
+            ("b", KeyType::Int64),
+            ("a", KeyType::Int64),
+        ];
+        let columns = EntityColumns::find(&spec(&keys), &schema()).unwrap();
+        let mut builder = columns.builder(0);
+        builder
+            .push(batch(&[
+                (Some(1), Some(1), Some(1)),
+                (None, Some(1), Some(1)),
+                (Some(1), None, Some(1)),
+                (Some(1), Some(1), None),
+            ]))
+            .unwrap();
+        let rows = builder.finish().unwrap();
+        assert_eq!((rows.rows, rows.without_key), (4, 3));
+        // Views of the same join keys share an index.
+        assert!(Arc::ptr_eq(&rows.indexes[0], &rows.indexes[2]));
+        assert!(!Arc::ptr_eq(&rows.indexes[0], &rows.indexes[1]));
+    }
+
+    #[test]
+    fn columns_of_other_types_are_refused_by_name() {
+        let refused = |spec: &JoinSpec, schema: &Schema| {
+            EntityColumns::find(spec, schema).unwrap_err().to_string()
+        };
+        insta::assert_snapshot!(refused(&spec(&[("a", KeyType::String)]), &schema()), @"the column `a` of the entity rows has the type Int64, which is no string");
+        insta::assert_snapshot!(refused(&spec(&[("c", KeyType::Int64)]), &schema()), @"the entity rows have no column `c`");
+        let mut spec = spec(&[]);
+        spec.time_column = "a".to_owned();
+        insta::assert_snapshot!(refused(&spec, &schema()), @"the column `a` of the entity rows has the type Int64, which is no timestamp");
+    }
+}

@@ -220,3 +220,84 @@ fn bytes(
 fn key_error(err: KeyError) -> crate::error::JoinError {
     arrow::error::ArrowError::ExternalError(Box::new(err)).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{BinaryArray, BooleanArray, Int32Array, Int64Array, StringArray};
+
+    use super::*;
+
+    /// Keys of these columns.
+    fn lookup(keys: &[(KeyType, ArrayRef)]) -> KeyLookup {
+        let named = |(i, (key_type, _)): (usize, &(KeyType, ArrayRef))| JoinKey {
+            name: format!("k{i}").parse().unwrap(),
+            key_type: *key_type,
+        };
+        let schema = KeySchema::new(keys.iter().enumerate().map(named).collect()).unwrap();
+        let columns: Vec<ArrayRef> = keys.iter().map(|(_, column)| Arc::clone(column)).collect();
+        let mut lookup = KeyLookup::new(&schema);
+        let numbers = lookup.number_all(&columns, |_| false).unwrap();
+        assert_eq!(lookup.find_all(&columns).unwrap(), numbers);
+        lookup
+    }
+
+    fn texts(values: &[&str]) -> ArrayRef {
+        Arc::new(StringArray::from(values.to_vec()))
+    }
+
+    #[test]
+    fn keys_of_every_form_tell_the_values_of_each_join_key() {
+        let int64: ArrayRef = Arc::new(Int64Array::from(vec![Some(9), None, Some(0), Some(9)]));
+        let int32: ArrayRef = Arc::new(Int32Array::from(vec![Some(9), None, Some(0), Some(9)]));
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"b"[..], b"a"]));
+        let bools: ArrayRef = Arc::new(BooleanArray::from(vec![true, false]));
+        let integers = KeyValues::Integers(vec![0, 9]);
+        let a_and_b = KeyValues::Bytes(vec![b"a"[..].into(), b"b"[..].into()]);
+        let two = |values: [&str; 2]| (KeyType::String, texts(&values));
+        for (keys, want) in [
+            (vec![(KeyType::Int64, int64)], vec![integers.clone()]),
+            (vec![(KeyType::Int32, int32)], vec![integers]),
+            (vec![two(["b", "a"])], vec![a_and_b.clone()]),
+            (vec![(KeyType::Bytes, bytes)], vec![a_and_b.clone()]),
+            (vec![(KeyType::Bool, bools)], vec![KeyValues::Any]),
+            (
+                vec![two(["b", "a"]), two(["a", "b"])],
+                vec![a_and_b.clone(), a_and_b],
+            ),
+        ] {
+            assert_eq!(lookup(&keys).values().unwrap(), want, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_skipped_or_have_a_null_get_no_number() {
+        let schema = |key_type| {
+            let name = "k".parse().unwrap();
+            KeySchema::new(vec![JoinKey { name, key_type }]).unwrap()
+        };
+        let integers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), None, Some(0), Some(5)]));
+        let bytes = StringArray::from(vec![Some(""), None, Some(""), Some("x")]);
+        for (key_type, column) in [
+            (KeyType::Int64, integers),
+            (KeyType::String, Arc::new(bytes)),
+        ] {
+            let mut lookup = KeyLookup::new(&schema(key_type));
+            let columns = [column];
+            // Nothing is known yet, the smallest key included.
+            assert_eq!(lookup.find_all(&columns).unwrap(), [NO_GROUP; 4]);
+            let numbers = lookup.number_all(&columns, |row| row == 0).unwrap();
+            assert_eq!(numbers, [NO_GROUP, NO_GROUP, 0, 1]);
+            assert_eq!(lookup.find_all(&columns).unwrap(), [0, NO_GROUP, 0, 1]);
+            assert_eq!(lookup.len(), 2);
+        }
+    }
+
+    #[test]
+    fn memory_counts_the_bytes_of_each_distinct_text() {
+        let memory = |values: &[&str]| lookup(&[(KeyType::String, texts(values))]).memory();
+        let short = memory(&["a", "b"]);
+        assert_eq!(memory(&["aaaa", "bb", "aaaa", "bb"]), short + 4);
+    }
+}

@@ -185,3 +185,58 @@ impl fmt::Display for ViewInput {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vintner_core::{JoinKey, KeyType, ScalarType, Ttl};
+
+    use super::*;
+
+    #[test]
+    fn a_join_is_described_in_one_line() {
+        let key = |name: &str| JoinKey {
+            name: name.parse().unwrap(),
+            key_type: KeyType::String,
+        };
+        let int = FeatureType::Scalar(ScalarType::Int64);
+        let weather = ViewInput {
+            view: "weather@1".parse().unwrap(),
+            keys: KeySchema::new(vec![key("origin")]).unwrap(),
+            rule: VisibilityRule {
+                ttl: Ttl::from_micros(6 * 3_600_000_000),
+                knowledge: Knowledge::Event,
+                boundary: Boundary::At,
+            },
+            features: vec![("b".parse().unwrap(), int), ("a".parse().unwrap(), int)],
+        };
+        let routes = ViewInput {
+            view: "routes@2".parse().unwrap(),
+            keys: KeySchema::new(vec![key("origin"), key("dest")]).unwrap(),
+            rule: VisibilityRule {
+                ttl: None,
+                knowledge: Knowledge::Available,
+                boundary: Boundary::Before,
+            },
+            ..weather.clone()
+        };
+        let output = |view, feature: &str, name: &str| OutputColumn {
+            view,
+            feature: feature.parse().unwrap(),
+            name: name.to_owned(),
+            default: None,
+        };
+        let spec = JoinSpec {
+            time_column: "time".to_owned(),
+            views: vec![weather, routes],
+            outputs: vec![
+                output(0, "a", "weather__a"),
+                output(1, "a", "routes__a"),
+                output(0, "b", "weather__b"),
+                output(0, "a", "again"),
+            ],
+        };
+        insta::assert_snapshot!(spec, @"time=time, views=[weather@1 on (origin) ttl=6h, routes@2 on (dest, origin) knowledge=available boundary=before], outputs=[weather__a, routes__a, weather__b, again]");
+        // Each feature that is asked for is read once.
+        assert_eq!((spec.asked(0), spec.asked(1)), (vec![0, 1], vec![1]));
+    }
+}

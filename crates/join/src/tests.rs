@@ -211,8 +211,16 @@ fn check(case: &JoinCase, layout: Layout) {
     assert_eq!(matched, want);
 }
 
+/// So many cases, unless `PROPTEST_CASES` asks for another number.
+fn cases(usual: u32) -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(usual),
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(cases(3000))]
 
     #[test]
     fn the_join_agrees_with_the_oracle(case in grid::join_case(), layout in Layout::any()) {
@@ -221,7 +229,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
 
     /// A long history of few keys: slots are won again and again, and ties are many.
     #[test]

@@ -144,11 +144,11 @@ impl TiedRows {
         }
         let Self { best, chunks, .. } = &other;
         for (number, chunk) in (0u32..).zip(chunks) {
-            let rows = chunk.ties.iter().enumerate();
+            let rows = (0u32..).zip(&chunk.ties);
             let candidates = rows.filter_map(|(row, &tie)| {
-                let best = best[tie as usize]?;
-                let is_best = best.chunk == number && best.row as usize == row;
-                is_best.then_some(Candidate { row, tie })
+                let at = RowRef { chunk: number, row };
+                let row = row as usize;
+                (best[tie as usize] == Some(at)).then_some(Candidate { row, tie })
             });
             self.compete(&chunk.columns, candidates)?;
         }
@@ -216,10 +216,10 @@ impl TiedRows {
         let mut alive = Vec::new();
         for (place, chunk) in old.iter().enumerate() {
             let chunk_number = number(from + place)?;
-            for (row, &tie) in chunk.ties.iter().enumerate() {
-                let best = self.best[tie as usize];
-                if best.is_some_and(|at| at.chunk == chunk_number && at.row as usize == row) {
-                    alive.push((tie, (place, row)));
+            for (row, &tie) in (0u32..).zip(&chunk.ties) {
+                let chunk = chunk_number;
+                if self.best[tie as usize] == Some(RowRef { chunk, row }) {
+                    alive.push((tie, (place, row as usize)));
                 }
             }
         }
@@ -311,6 +311,77 @@ mod tests {
         }
         let want = (0..100).map(|tie| (1_900..2_000).find(|value| value * 37 % 100 == tie));
         assert_eq!(kept(&rows).0, want.collect::<Vec<_>>());
+    }
+
+    /// Offers as many rows as said, each greater than all before and of another tie than the others of its offer.
+    fn lead(rows: &mut TiedRows, first_tie: u32, count: u32, value: i64) {
+        let offered: Vec<_> = (first_tie..first_tie + count)
+            .map(|tie| (tie, value))
+            .collect();
+        compete(rows, &offered);
+    }
+
+    fn chunk_sizes(rows: &TiedRows) -> Vec<usize> {
+        rows.chunks.iter().map(|chunk| chunk.ties.len()).collect()
+    }
+
+    #[test]
+    fn a_chunk_is_joined_with_the_one_before_unless_that_is_full_or_more_than_twice_as_large() {
+        for (offers, want) in [
+            (vec![4, 2], vec![6]),
+            (vec![5, 2], vec![5, 2]),
+            (vec![7, 4], vec![11]),
+            (vec![7, 3], vec![7, 3]),
+            (vec![5, 2, 1], vec![8]),
+            (vec![7, 3, 1], vec![7, 3, 1]),
+            (vec![15, 8], vec![16, 7]),
+            (vec![16, 16], vec![16, 16]),
+            (vec![20, 11], vec![20, 11]),
+            (vec![20, 11, 6], vec![20, 16, 1]),
+            (vec![20, 4, 20], vec![20, 16, 8]),
+        ] {
+            let mut rows = tied_rows(100);
+            let mut ties = 0;
+            for &count in &offers {
+                lead(&mut rows, ties, count, i64::from(ties));
+                ties += count;
+            }
+            assert_eq!(chunk_sizes(&rows), want, "{offers:?}");
+            let mut values = Vec::new();
+            for &count in &offers {
+                let value = i64::try_from(values.len()).unwrap();
+                values.extend((0..count).map(|_| Some(value)));
+            }
+            values.resize(100, None);
+            assert_eq!(kept(&rows).0, values, "{offers:?}");
+            assert_eq!(rows.led, usize::try_from(ties).unwrap());
+        }
+    }
+
+    #[test]
+    fn rows_that_have_lost_are_thrown_out_when_they_are_more_than_half() {
+        let mut rows = tied_rows(20);
+        lead(&mut rows, 0, 20, 1);
+        lead(&mut rows, 0, 20, 2);
+        assert_eq!(chunk_sizes(&rows), [20, 20]);
+        lead(&mut rows, 0, 1, 3);
+        assert_eq!(chunk_sizes(&rows), [16, 4]);
+    }
+
+    #[test]
+    fn merging_copies_the_fewer_rows() {
+        for swapped in [false, true] {
+            let (mut many, mut few) = (tied_rows(40), tied_rows(40));
+            lead(&mut many, 0, 30, 1);
+            lead(&mut few, 20, 15, 2);
+            let full = ArrayRef::clone(&many.chunks[0].columns[0]);
+            if swapped {
+                std::mem::swap(&mut many, &mut few);
+            }
+            many.merge(few).unwrap();
+            assert!(Arc::ptr_eq(&many.chunks[0].columns[0], &full));
+            assert_eq!(many.led, 35);
+        }
     }
 
     #[test]

@@ -97,3 +97,26 @@ impl Values {
             .map(move |columns| columns[feature].as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+    use crate::best_rows::Address;
+
+    #[test]
+    fn values_are_complete_when_every_winner_has_its_own() {
+        let mut winners = Winners::new(2);
+        for unit in [0, 1] {
+            winners.add(Address { unit, row: 3 }, None, unit).unwrap();
+        }
+        let mut values = Values::new(&winners);
+        for unit in winners.by_unit() {
+            assert!(!values.is_complete(), "before unit {}", unit.unit);
+            let column: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+            values.put(&unit, vec![column]).unwrap();
+        }
+        assert!(values.is_complete());
+    }
+}

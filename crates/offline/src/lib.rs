@@ -16,6 +16,7 @@ pub mod historical;
 pub mod join;
 pub mod maintenance;
 pub mod materialize;
+mod parquet_file;
 pub mod planner;
 pub mod runs;
 pub mod sources;

@@ -4,5 +4,5 @@
 
 pub use datafusion::{
     common::DataFusionError, execution::SendableRecordBatchStream,
-    physical_plan::stream::RecordBatchStreamAdapter,
+    physical_plan::stream::RecordBatchStreamAdapter, prelude::SessionContext,
 };

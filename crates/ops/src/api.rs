@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use vintner_core::{
     Boundary, DatasetName, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion,
     Timestamp, Ttl, Value, ViewId, ViewName,
@@ -341,6 +342,61 @@ pub struct HistoricalReport {
     pub rows_without_key: u64,
     /// Entity rows that met a visible feature row, per view version.
     pub rows_matched: BTreeMap<ViewId, u64>,
+    /// What was read for it, and how long it took.
+    pub work: JoinWork,
+}
+
+/// What a join has read, and where its time went. Times are of the wall's clock, in microseconds; those of views that
+/// were read side by side overlap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinWork {
+    /// The physical plan, for people.
+    pub plan: String,
+    /// In how many chunks the entity rows were joined: more than one when they do not fit the memory.
+    pub chunks: u64,
+    /// Until the plan was there: the registry's and the tables' logs are read for it.
+    pub planning_micros: u64,
+    /// Entity rows read and indexed.
+    pub entity_rows_micros: u64,
+    /// The result put together and taken.
+    pub output_micros: u64,
+    /// All of it, planning included.
+    pub micros: u64,
+    /// Per view, in the order that they are joined.
+    pub views: Vec<ViewWork>,
+}
+
+/// What a join has read of one view.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewWork {
+    /// The view version, written `view@2`.
+    pub view: String,
+    /// Data files of the table.
+    pub files: u64,
+    /// Files that can have rows that count, by the table's log.
+    pub files_opened: u64,
+    /// Row groups of the files that were opened.
+    pub row_groups: u64,
+    /// Row groups that can have rows that count, by the files' statistics.
+    pub row_groups_read: u64,
+    /// Rows of the table.
+    pub rows: u64,
+    /// Rows whose keys and times were read.
+    pub rows_read: u64,
+    /// Bytes of files that were read.
+    pub bytes_read: u64,
+    /// Rows whose values were read.
+    pub values_read: u64,
+    /// Of these, those that were told by their values from others of equal times.
+    pub ties: u64,
+    /// Entity rows that met a visible row.
+    pub rows_matched: u64,
+    /// Files opened, and parts of them chosen.
+    pub open_micros: u64,
+    /// Keys and times read and matched.
+    pub match_micros: u64,
+    /// Values read.
+    pub values_micros: u64,
 }
 
 /// Which features to look up, and of what.

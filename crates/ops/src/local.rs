@@ -10,6 +10,7 @@ mod resolve;
 mod training;
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -21,13 +22,16 @@ use materialize::{load_online, micros_since};
 use online::ReadPlans;
 use tokio::sync::OnceCell;
 pub(crate) use training::historical_error;
-use vintner_core::{Clock, DatasetName, KeySchema, ProjectName, RegistryVersion, ViewName};
+use vintner_core::{
+    Clock, DatasetName, KeySchema, ProjectName, RegistryVersion, Timestamp, ViewName,
+};
 use vintner_offline::{
     delta::OfflineStore,
     materialize as offline,
-    planner::session::{EngineConfig, session},
+    planner::session::{EngineConfig, SharedMemory, session_sharing},
     runs::{OnlineCounts, Outcome, RunRecord, Runs},
     sources::Sources,
+    stream::SessionContext,
 };
 use vintner_online::{OnlineStore, OnlineStoreConfig};
 use vintner_registry::{
@@ -60,6 +64,7 @@ pub struct Local {
     online: OnceCell<Arc<dyn OnlineStore>>,
     read_plans: ReadPlans,
     clock: Arc<dyn Clock>,
+    memory: SharedMemory,
 }
 
 /// Parses and plans a repo without any store: what `check` does.
@@ -76,11 +81,16 @@ pub async fn check(root: &Path, files: &[RepoFile]) -> Result<CheckReport, OpsEr
 
 impl Local {
     /// Opens the deployment that `vintner.yaml` among `files` describes. `root` is its folder. No store is contacted
-    /// yet.
+    /// yet. `memory` is what all joins and runs together may hold, in bytes.
     ///
     /// # Errors
     /// [`Fault::Request`] with every mistake in `vintner.yaml`.
-    pub fn open(root: &Path, files: &[RepoFile], clock: Arc<dyn Clock>) -> Result<Self, OpsError> {
+    pub fn open(
+        root: &Path,
+        files: &[RepoFile],
+        clock: Arc<dyn Clock>,
+        memory: NonZeroUsize,
+    ) -> Result<Self, OpsError> {
         let deployment = deployment(files)?;
         let registry = RegistryStore::open(&deployment.registry, root)
             .map_err(|e| OpsError::from_error(Fault::Request, e))?;
@@ -95,7 +105,13 @@ impl Local {
             online: OnceCell::new(),
             read_plans: ReadPlans::default(),
             clock,
+            memory: SharedMemory::of(memory),
         })
+    }
+
+    fn session(&self) -> Result<SessionContext, OpsError> {
+        session_sharing(&EngineConfig::default(), &self.memory)
+            .map_err(|error| OpsError::from_error(Fault::Internal, error))
     }
 
     async fn online(&self) -> Result<&Arc<dyn OnlineStore>, OpsError> {
@@ -162,7 +178,7 @@ impl Local {
         request: &MaterializeRequest,
         events: &(dyn Fn(MaterializeEvent) + Send + Sync),
     ) -> Result<ViewRun, OpsError> {
-        let started_at = self.clock.now();
+        let (started_at, started) = (self.clock.now(), Instant::now());
         let mut run = ViewRun::nothing(view.id.clone());
         let ended = self
             .materialize_into(project, view, request, events, &mut run)
@@ -185,7 +201,12 @@ impl Local {
                 held_back: run.online_held_back,
             }),
             started_at,
-            finished_at: self.clock.now(),
+            // Not by the clock, which may stand still, and then no run would take any time.
+            finished_at: Timestamp::from_micros(
+                started_at
+                    .micros()
+                    .saturating_add_unsigned(micros_since(started)),
+            ),
             outcome: if error.is_some() {
                 Outcome::Failed
             } else {
@@ -208,8 +229,7 @@ impl Local {
         run: &mut ViewRun,
     ) -> Result<(), OpsError> {
         let now = self.clock.now();
-        let session = session(&EngineConfig::default())
-            .map_err(|e| OpsError::from_error(Fault::Internal, e))?;
+        let session = self.session()?;
         let sources = Sources::new(&self.root);
         let context = offline::MaterializeContext {
             store: &self.offline,
@@ -379,6 +399,7 @@ impl Operations for Local {
         let project = self.project(&snapshot)?;
         training::get_historical(
             &self.offline,
+            self.session()?,
             &snapshot,
             (&self.project, project),
             request,
@@ -403,7 +424,14 @@ impl Operations for Local {
     }
 
     async fn reproduce(&self, name: &DatasetName) -> Result<TrainingRows, OpsError> {
-        datasets::reproduce(&self.offline, &self.registry, &self.project, name).await
+        datasets::reproduce(
+            self.session()?,
+            &self.offline,
+            &self.registry,
+            &self.project,
+            name,
+        )
+        .await
     }
 
     async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {

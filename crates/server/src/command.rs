@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use vintner_core::{Boundary, DatasetName, Knowledge, RegistryVersion};
 use vintner_ops::{
     Fault, OpsError,
-    api::{HistoricalReport, HistoricalRequest, SaveAs},
+    api::{HistoricalReport, HistoricalRequest, JoinWork, SaveAs},
 };
 use vintner_proto::convert::ConvertError;
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -128,6 +128,9 @@ pub struct Report {
     pub rows_without_key: u64,
     /// Entity rows that met a visible feature row, per view version, written `view@2`.
     pub rows_matched: BTreeMap<String, u64>,
+    /// What was read for it, and how long it took.
+    #[serde(default)]
+    pub work: JoinWork,
 }
 
 impl Command {
@@ -245,6 +248,7 @@ impl From<&HistoricalReport> for Report {
             rows_matched: matched
                 .map(|(view, rows)| (view.to_string(), *rows))
                 .collect(),
+            work: report.work.clone(),
         }
     }
 }
@@ -260,6 +264,7 @@ impl TryFrom<Report> for HistoricalReport {
             rows_matched: matched
                 .map(|(view, rows)| Ok((parse("rows_matched", &view)?, rows)))
                 .collect::<Result<_, ConvertError>>()?,
+            work: report.work,
         })
     }
 }

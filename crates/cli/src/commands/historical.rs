@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vintner_core::ViewId;
 use vintner_ops::{
-    api::{HistoricalReport, HistoricalRequest, SaveAs},
+    api::{HistoricalReport, HistoricalRequest, JoinWork, SaveAs},
     files,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -88,6 +88,9 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             if let Some(save) = &request.save {
                 answer["dataset"] = save.name.as_str().into();
             }
+            if args.explain {
+                answer["explain"] = serde_json::json!(report.work);
+            }
             output::json(&answer)?;
         }
         Format::Table => {
@@ -99,9 +102,53 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
                 ));
             }
             output::text(&text)?;
+            if args.explain {
+                explain(&report.work)?;
+            }
         }
     }
     Ok(Exit::Done)
+}
+
+/// What was read, what was left out, and where the time went.
+fn explain(work: &JoinWork) -> std::io::Result<()> {
+    output::text(&format!("\n{}\n", work.plan.trim_end()))?;
+    let head = [
+        "view",
+        "files",
+        "row groups",
+        "rows",
+        "bytes",
+        "values",
+        "ties",
+        "open",
+        "match",
+        "values read",
+    ];
+    let of = |read: u64, all: u64| format!("{} of {}", output::count(read), output::count(all));
+    let rows = work.views.iter().map(|view| {
+        vec![
+            view.view.clone(),
+            of(view.files_opened, view.files),
+            of(view.row_groups_read, view.row_groups),
+            of(view.rows_read, view.rows),
+            output::bytes(view.bytes_read),
+            output::count(view.values_read),
+            output::count(view.ties),
+            output::seconds(view.open_micros),
+            output::seconds(view.match_micros),
+            output::seconds(view.values_micros),
+        ]
+    });
+    output::rows(&head, rows.collect())?;
+    output::text(&format!(
+        "\nplanning {}, entity rows {}, output {}, in all {}; chunks: {}",
+        output::seconds(work.planning_micros),
+        output::seconds(work.entity_rows_micros),
+        output::seconds(work.output_micros),
+        output::seconds(work.micros),
+        work.chunks,
+    ))
 }
 
 fn by_name(counts: &BTreeMap<ViewId, u64>) -> serde_json::Map<String, serde_json::Value> {
@@ -113,21 +160,25 @@ fn by_name(counts: &BTreeMap<ViewId, u64>) -> serde_json::Map<String, serde_json
 
 fn told(report: &HistoricalReport, out: &str, micros: u64) -> String {
     let mut text = format!(
-        "wrote {} rows to {out} in {}",
-        output::count(report.rows),
+        "wrote {} to {out} in {}",
+        rows(report.rows),
         output::seconds(micros)
     );
     for (view, matched) in &report.rows_matched {
-        text.push_str(&format!(
-            "\n  {view}: {} rows found a value",
-            output::count(*matched)
-        ));
+        text.push_str(&format!("\n  {view}: {} found a value", rows(*matched)));
     }
     if report.rows_without_key > 0 {
-        let without = output::count(report.rows_without_key);
         text.push_str(&format!(
-            "\n  {without} rows have a null join key or time, and no value for it"
+            "\n  in {} a join key or the time is null",
+            rows(report.rows_without_key)
         ));
     }
     text
+}
+
+fn rows(count: u64) -> String {
+    match count {
+        1 => "1 row".to_owned(),
+        _ => format!("{} rows", output::count(count)),
+    }
 }

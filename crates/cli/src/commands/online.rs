@@ -22,10 +22,11 @@ pub(crate) async fn get_online(global: &Global, args: GetOnline) -> Result<Exit,
     let response = deployment::open(global).await?.get_online(&request).await?;
     match global.format {
         Format::Json => output::json(&json::online(&response))?,
-        Format::Table => output::rows(
-            &["entity", "feature", "value", "status", "event time"],
-            lines(&response),
-        )?,
+        Format::Table => {
+            for (entity, vector) in vectors(&response) {
+                show(entity, vector)?;
+            }
+        }
     }
     Ok(Exit::Done)
 }
@@ -71,37 +72,44 @@ fn entity_columns(entities: &[String]) -> Result<Vec<EntityColumn>, Failure> {
         .collect())
 }
 
-fn lines(response: &OnlineResponse) -> Vec<Vec<String>> {
+/// Prints one entity's features: on a terminal under its key, in a pipe with its key in every line.
+fn show(entity: String, mut vector: Vec<Vec<String>>) -> std::io::Result<()> {
+    let head = ["entity", "feature", "value", "status", "event time"];
+    if output::is_terminal() {
+        output::text(&entity)?;
+        return output::rows(&head[1..], vector);
+    }
+    for line in &mut vector {
+        line.insert(0, entity.clone());
+    }
+    output::rows(&head, vector)
+}
+
+/// Each entity's key, and a line for each of its features: name, value, status, event time.
+fn vectors(response: &OnlineResponse) -> Vec<(String, Vec<Vec<String>>)> {
     let count = response
         .entities
         .first()
         .map_or(0, |column| column.values.len());
     let text = |value: Option<&Value>| value.map_or("null".to_owned(), ToString::to_string);
-    let mut lines = Vec::new();
-    for row in 0..count {
+    let vector = |row: usize| {
         let entity = response.entities.iter().map(|key| {
-            format!(
-                "{}={}",
-                key.name,
-                text(key.values.get(row).and_then(Option::as_ref))
-            )
+            let value = key.values.get(row).and_then(Option::as_ref);
+            format!("{}={}", key.name, text(value))
         });
-        let entity = entity.collect::<Vec<_>>().join(",");
-        for feature in &response.features {
+        let features = response.features.iter().map(|feature| {
             let event = feature.event_timestamps.get(row).copied().flatten();
-            lines.push(vec![
-                entity.clone(),
+            let status = feature.statuses.get(row);
+            vec![
                 feature.name.clone(),
                 text(feature.values.get(row).and_then(Option::as_ref)),
-                feature
-                    .statuses
-                    .get(row)
-                    .map_or(String::new(), ToString::to_string),
+                status.map_or(String::new(), ToString::to_string),
                 event.map_or(String::new(), |time| time.to_string()),
-            ]);
-        }
-    }
-    lines
+            ]
+        });
+        (entity.collect::<Vec<_>>().join(","), features.collect())
+    };
+    (0..count).map(vector).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod datasets;
+mod explain;
 mod foreign_readers;
 mod harness;
 mod interrupt;

@@ -50,6 +50,10 @@ fn a_past_moment_is_asked_with_now() {
     repo.done(&["apply", "--yes"]);
     // In the middle of January only the first rows of customer 1 have come.
     repo.done(&["materialize", "--now", "2026-01-15"]);
+    for run in repo.json(&["runs"]).as_array().unwrap() {
+        assert_eq!(run["started_at"], "2026-01-15T00:00:00Z");
+        assert_ne!(run["finished_at"], run["started_at"], "{run}");
+    }
     let online = [
         "get-online",
         "--service",

@@ -9,17 +9,12 @@ use arrow::{
 };
 use deltalake::kernel::{Add, StructType};
 use object_store::{ObjectStoreExt, path::Path};
+use parquet::basic::Compression;
 use tokio::{sync::mpsc, task::JoinSet};
 use uuid::Uuid;
 
-use super::{
-    error::DeltaError,
-    layout::file_schema,
-    parquet_file::{ParquetFile, ROW_GROUP_ROWS},
-    stats,
-    table::Table,
-    upload::Upload,
-};
+use super::{error::DeltaError, layout::file_schema, stats, table::Table, upload::Upload};
+use crate::parquet_file::{ParquetFile, ROW_GROUP_ROWS};
 
 /// Past this many bytes a data file is closed and the next one begun.
 pub(crate) const TARGET_BYTES: usize = 128 << 20;
@@ -318,7 +313,13 @@ impl Files {
                     Arrangement::AsTheyCome => ("part-", &[][..]),
                     Arrangement::Sorted { by } => (SORTED, by.as_slice()),
                 };
-                let file = ParquetFile::new(&self.schema, &self.statistics, sorted_by, &rows);
+                let file = ParquetFile::new(
+                    &self.schema,
+                    Compression::LZ4_RAW,
+                    &self.statistics,
+                    sorted_by,
+                    &rows,
+                );
                 let file = file.map_err(|e| self.table.write_error(e))?;
                 let path = Path::from(format!("{prefix}{}.parquet", Uuid::new_v4()));
                 (file, Upload::new(self.table.objects(), path))

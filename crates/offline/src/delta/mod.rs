@@ -14,7 +14,6 @@ pub mod table;
 
 mod change;
 mod data_files;
-mod parquet_file;
 mod scan;
 mod stats;
 mod upload;

@@ -1,6 +1,12 @@
 //! The bytes of a Parquet file in an object store.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -20,28 +26,46 @@ pub(super) struct FileReader {
     objects: Arc<dyn ObjectStore>,
     path: Path,
     size: u64,
+    bytes_read: Arc<AtomicU64>,
 }
 
 impl FileReader {
-    /// A file of a known size.
-    pub(super) fn new(objects: &Arc<dyn ObjectStore>, path: &Path, size: u64) -> Self {
+    /// A file of a known size. What is read is added to `bytes_read`.
+    pub(super) fn new(
+        objects: &Arc<dyn ObjectStore>,
+        path: &Path,
+        size: u64,
+        bytes_read: &Arc<AtomicU64>,
+    ) -> Self {
         Self {
             objects: Arc::clone(objects),
             path: path.clone(),
             size,
+            bytes_read: Arc::clone(bytes_read),
         }
+    }
+
+    fn count<'a>(&self, bytes: impl IntoIterator<Item = &'a Bytes>) {
+        let sum: usize = bytes.into_iter().map(Bytes::len).sum();
+        self.bytes_read.fetch_add(sum as u64, Ordering::Relaxed);
     }
 }
 
 impl AsyncFileReader for FileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
-        let read = async move { self.objects.get_range(&self.path, range).await };
-        read.map(|bytes| bytes.map_err(external)).boxed()
+        async move {
+            let bytes = self.objects.get_range(&self.path, range).await;
+            bytes.inspect(|bytes| self.count([bytes])).map_err(external)
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
-        let read = async move { self.objects.get_ranges(&self.path, &ranges).await };
-        read.map(|bytes| bytes.map_err(external)).boxed()
+        async move {
+            let bytes = self.objects.get_ranges(&self.path, &ranges).await;
+            bytes.inspect(|bytes| self.count(bytes)).map_err(external)
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(

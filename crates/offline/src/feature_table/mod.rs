@@ -13,7 +13,13 @@ pub(crate) mod units;
 
 pub use units::Pruned;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use object_store::ObjectStore;
 use vintner_core::Timestamp;
@@ -27,6 +33,8 @@ pub struct FeatureTable {
     pub(crate) objects: Arc<dyn ObjectStore>,
     /// The files, in the order of their paths.
     pub(crate) files: Arc<[FeatureFile]>,
+    /// How many bytes of them have been read.
+    bytes_read: Arc<AtomicU64>,
 }
 
 /// One data file, as the table's log describes it.
@@ -51,6 +59,7 @@ impl FeatureTable {
             location: location.into(),
             objects,
             files: files.into(),
+            bytes_read: Arc::default(),
         }
     }
 
@@ -58,6 +67,11 @@ impl FeatureTable {
     pub fn empty(location: &str) -> Self {
         let nothing = Arc::new(object_store::memory::InMemory::new());
         Self::new(location, nothing, Vec::new())
+    }
+
+    /// How many bytes of the files have been read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
     }
 
     /// The files.

@@ -59,7 +59,7 @@ impl UnitRows {
         selection: Option<RowSelection>,
     ) -> Result<Self> {
         let file = &unit.file;
-        let reader = FileReader::new(&table.objects, &file.path, file.bytes);
+        let reader = FileReader::new(&table.objects, &file.path, file.bytes, &table.bytes_read);
         let schema = file.metadata.parquet_schema();
         let roots = schema.root_schema().get_fields().iter().enumerate();
         let roots = roots

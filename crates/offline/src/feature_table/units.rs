@@ -123,7 +123,7 @@ impl FeatureTable {
 
     async fn open(&self, file: FeatureFile) -> Result<OpenFile> {
         let path = Path::parse(&file.path).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let mut reader = FileReader::new(&self.objects, &path, file.bytes);
+        let mut reader = FileReader::new(&self.objects, &path, file.bytes, &self.bytes_read);
         let options = ArrowReaderOptions::new()
             // The types are the table's; what a writer wrote about its own is not needed.
             .with_skip_arrow_metadata(true)

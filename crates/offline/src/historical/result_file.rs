@@ -13,13 +13,20 @@ use arrow::{
     datatypes::{DataType, Schema, SchemaRef},
     ipc::writer::FileWriter,
 };
-use datafusion::{common::runtime::SpawnedTask, execution::SendableRecordBatchStream};
-use futures::StreamExt;
-use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
-use tokio::sync::mpsc;
+use datafusion::{
+    common::runtime::SpawnedTask, error::DataFusionError, execution::SendableRecordBatchStream,
+};
+use futures::TryStreamExt;
+use parquet::{basic::Compression, errors::ParquetError};
+use tokio::{io::AsyncWriteExt, sync::mpsc};
 use uuid::Uuid;
 
-use super::{FileFormat, HistoricalError, error::FileError, even_batches::EvenBatches};
+use super::{
+    FileFormat, HistoricalError,
+    error::FileError,
+    even_batches::{EVEN_ROWS, EvenBatches},
+};
+use crate::parquet_file::{ParquetFile, ROW_GROUP_ROWS};
 
 /// How many batches may wait to be written. While one is encoded, the next are joined.
 const WAITING_BATCHES: usize = 2;
@@ -86,41 +93,25 @@ impl ResultFile {
         mut rows: SendableRecordBatchStream,
     ) -> Result<Written, HistoricalError> {
         let (batches, waiting) = mpsc::channel(WAITING_BATCHES);
-        let (format, schema) = (self.format, SchemaRef::clone(&self.schema));
+        let schema = SchemaRef::clone(&self.schema);
         // The writer may outlive this future, so the file goes away with the last of the two.
         let unfinished = Arc::clone(&self.unfinished);
-        let writer = SpawnedTask::spawn_blocking(move || {
-            Sink::create(format, &unfinished.0, &schema)?.write_all(waiting)
-        });
-        let mut failed = None;
-        let mut even = EvenBatches::new(SchemaRef::clone(&self.schema));
-        'rows: while let Some(batch) = rows.next().await {
-            match batch.and_then(|batch| Ok(even.push(batch)?)) {
-                Ok(whole) => {
-                    for batch in whole {
-                        // The writer has failed; it says how.
-                        if batches.send(batch).await.is_err() {
-                            break 'rows;
-                        }
-                    }
-                }
-                Err(err) => {
-                    failed = Some(err);
-                    break;
-                }
-            }
-        }
-        match even.rest() {
-            // Whether it has failed, the writer says.
-            Ok(Some(batch)) => drop(batches.send(batch).await),
-            Ok(None) => {}
-            Err(err) => failed = failed.or_else(|| Some(err.into())),
-        }
+        let writer =
+            match self.format {
+                FileFormat::Parquet => SpawnedTask::spawn(async move {
+                    write_parquet(&unfinished.0, &schema, waiting).await
+                }),
+                FileFormat::Csv => SpawnedTask::spawn_blocking(move || {
+                    Sink::csv(&unfinished.0, &schema)?.write_all(waiting)
+                }),
+                FileFormat::Arrow => SpawnedTask::spawn_blocking(move || {
+                    Sink::arrow(&unfinished.0, &schema)?.write_all(waiting)
+                }),
+            };
+        let given = give(&mut rows, &batches).await;
         drop(batches);
         let written = writer.join_unwind().await;
-        if let Some(err) = failed {
-            return Err(err.into());
-        }
+        given?;
         let interrupted =
             |_| FileError::from(std::io::Error::from(std::io::ErrorKind::Interrupted));
         written
@@ -136,6 +127,77 @@ impl ResultFile {
                 source,
             })
     }
+}
+
+/// Gives the writer batches of one size until there are no more. Where the writer has failed, it says how.
+async fn give(
+    rows: &mut SendableRecordBatchStream,
+    batches: &mpsc::Sender<RecordBatch>,
+) -> Result<(), HistoricalError> {
+    let mut even = EvenBatches::new(rows.schema());
+    while let Some(batch) = rows.try_next().await? {
+        for batch in even.push(batch).map_err(DataFusionError::from)? {
+            if batches.send(batch).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    if let Some(batch) = even.rest().map_err(DataFusionError::from)? {
+        // Whether it has failed, the writer says.
+        let _ = batches.send(batch).await;
+    }
+    Ok(())
+}
+
+/// Writes a Parquet file, a row group at a time, whose columns are encoded side by side. What the file's bytes are
+/// depends on the rows alone, since the batches are of one size. Gives the number of rows.
+async fn write_parquet(
+    path: &Path,
+    schema: &SchemaRef,
+    mut batches: mpsc::Receiver<RecordBatch>,
+) -> Result<u64, FileError> {
+    let mut file = tokio::fs::File::create_new(path).await?;
+    let (mut group, mut parquet, mut rows) = (Vec::new(), None, 0);
+    while let Some(batch) = batches.recv().await {
+        rows += batch.num_rows() as u64;
+        group.push(batch);
+        if group.len() == ROW_GROUP_ROWS / EVEN_ROWS {
+            parquet = Some(append(parquet, schema, &mut group, &mut file).await?);
+        }
+    }
+    if !group.is_empty() || parquet.is_none() {
+        parquet = Some(append(parquet, schema, &mut group, &mut file).await?);
+    }
+    if let Some(parquet) = parquet {
+        let (bytes, _) = parquet.finish().await.map_err(encoding)?;
+        file.write_all(&bytes).await?;
+    }
+    file.sync_all().await?;
+    Ok(rows)
+}
+
+/// Appends a row group of the batches, of which none are left.
+async fn append(
+    parquet: Option<ParquetFile>,
+    schema: &SchemaRef,
+    group: &mut Vec<RecordBatch>,
+    file: &mut tokio::fs::File,
+) -> Result<ParquetFile, FileError> {
+    let rows = std::mem::take(group);
+    let parquet = match parquet {
+        Some(parquet) => parquet,
+        None => ParquetFile::new(schema, Compression::SNAPPY, &[], &[], &rows).map_err(encoding)?,
+    };
+    if rows.is_empty() {
+        return Ok(parquet);
+    }
+    let (parquet, bytes) = parquet.append(&rows).await.map_err(encoding)?;
+    file.write_all(&bytes).await?;
+    Ok(parquet)
+}
+
+fn encoding(err: Box<dyn std::error::Error + Send + Sync>) -> FileError {
+    FileError::Parquet(ParquetError::External(err))
 }
 
 fn check_csv(schema: &Schema) -> Result<(), HistoricalError> {
@@ -168,31 +230,23 @@ impl Drop for Unfinished {
     }
 }
 
-/// One of the three writers.
+/// The writer of one of the formats that are written batch by batch.
 enum Sink {
-    Parquet(Box<ArrowWriter<File>>),
     Csv(csv::Writer<BufWriter<File>>),
     Arrow(FileWriter<BufWriter<File>>),
 }
 
 impl Sink {
-    fn create(format: FileFormat, path: &Path, schema: &SchemaRef) -> Result<Self, FileError> {
+    fn csv(path: &Path, schema: &SchemaRef) -> Result<Self, FileError> {
+        let mut writer = csv::Writer::new(BufWriter::new(File::create_new(path)?));
+        // A result without rows has its header line too.
+        writer.write(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
+        Ok(Self::Csv(writer))
+    }
+
+    fn arrow(path: &Path, schema: &SchemaRef) -> Result<Self, FileError> {
         let file = File::create_new(path)?;
-        Ok(match format {
-            FileFormat::Parquet => {
-                let snappy = WriterProperties::builder().set_compression(Compression::SNAPPY);
-                let schema = SchemaRef::clone(schema);
-                let writer = ArrowWriter::try_new(file, schema, Some(snappy.build()))?;
-                Self::Parquet(Box::new(writer))
-            }
-            FileFormat::Csv => {
-                let mut writer = csv::Writer::new(BufWriter::new(file));
-                // A result without rows has its header line too.
-                writer.write(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
-                Self::Csv(writer)
-            }
-            FileFormat::Arrow => Self::Arrow(FileWriter::try_new_buffered(file, schema)?),
-        })
+        Ok(Self::Arrow(FileWriter::try_new_buffered(file, schema)?))
     }
 
     /// Writes batches until there are no more, and all of it to the disk. Gives the number of rows.
@@ -201,13 +255,11 @@ impl Sink {
         while let Some(batch) = batches.blocking_recv() {
             rows += batch.num_rows() as u64;
             match &mut self {
-                Self::Parquet(writer) => writer.write(&batch)?,
                 Self::Csv(writer) => writer.write(&batch)?,
                 Self::Arrow(writer) => writer.write(&batch)?,
             }
         }
         let file = match self {
-            Self::Parquet(writer) => writer.into_inner()?,
             Self::Csv(writer) => into_file(writer.into_inner())?,
             Self::Arrow(mut writer) => {
                 writer.finish()?;

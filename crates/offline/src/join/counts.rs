@@ -30,6 +30,8 @@ pub struct ViewCounts {
     pub view: ViewId,
     /// What was read of its table, and what was left out.
     pub pruned: Pruned,
+    /// Bytes of files that were read.
+    pub bytes_read: u64,
     /// Entity rows that have a visible row.
     pub matched_rows: usize,
     /// Rows whose values were read.
@@ -50,6 +52,7 @@ impl ViewCounts {
         Self {
             view: view.clone(),
             pruned: Pruned::default(),
+            bytes_read: 0,
             matched_rows: 0,
             winners: 0,
             ties: 0,

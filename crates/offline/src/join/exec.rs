@@ -102,10 +102,12 @@ impl PitJoinExec {
 
     /// What has been counted so far.
     pub fn counts(&self) -> JoinCounts {
-        self.counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = counts.clone();
+        for (view, table) in counts.views.iter_mut().zip(self.tables.iter()) {
+            view.bytes_read = table.bytes_read();
+        }
+        counts
     }
 }
 

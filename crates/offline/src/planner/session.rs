@@ -18,6 +18,7 @@ use datafusion::{
         SessionStateBuilder,
         context::{SessionContext, SessionState},
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::{FairSpillPool, MemoryPool},
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     prelude::SessionConfig,
@@ -47,6 +48,17 @@ impl Default for EngineConfig {
     }
 }
 
+/// Memory that all joins and runs of a process share. What cannot spill takes from it what is left.
+#[derive(Clone, Debug)]
+pub struct SharedMemory(Arc<dyn MemoryPool>);
+
+impl SharedMemory {
+    /// So many bytes.
+    pub fn of(bytes: NonZeroUsize) -> Self {
+        Self(Arc::new(FairSpillPool::new(bytes.get())))
+    }
+}
+
 /// A session for runs: it has the memory and the partitions of `config`, and the semantics of this module.
 ///
 /// # Errors
@@ -56,6 +68,25 @@ pub fn session(config: &EngineConfig) -> Result<SessionContext, DataFusionError>
     if let Some(bytes) = config.memory_limit {
         runtime = runtime.with_memory_limit(bytes.get(), 1.0);
     }
+    in_runtime(config, runtime)
+}
+
+/// A session that takes its memory from what the process has.
+///
+/// # Errors
+/// When the spill folder cannot be used.
+pub fn session_sharing(
+    config: &EngineConfig,
+    memory: &SharedMemory,
+) -> Result<SessionContext, DataFusionError> {
+    let pool = Arc::clone(&memory.0);
+    in_runtime(config, RuntimeEnvBuilder::new().with_memory_pool(pool))
+}
+
+fn in_runtime(
+    config: &EngineConfig,
+    mut runtime: RuntimeEnvBuilder,
+) -> Result<SessionContext, DataFusionError> {
     if let Some(folder) = &config.spill_folder {
         let mode = DiskManagerMode::Directories(vec![folder.clone()]);
         runtime = runtime.with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode));

@@ -11,13 +11,17 @@ use vintner_offline::{
     delta::OfflineStore,
     feature_table::FeatureTable,
     historical::DatasetPlan,
+    stream::SessionContext,
 };
 use vintner_registry::{
     model::{Snapshot, ViewRevision},
     store::{RegistryError, RegistryStore},
 };
 
-use super::{registry_error, training};
+use super::{
+    registry_error,
+    training::{self, Begun},
+};
 use crate::{
     api::{
         BatchStream, Dataset, EntityRows, HistoricalRequest, KeptRows, ResultRows, SaveAs,
@@ -36,6 +40,7 @@ pub(super) fn of(offline: &OfflineStore, project: &ProjectName) -> Result<Datase
 
 /// Makes training rows and saves the dataset: it is there when the last batch has been taken.
 pub(super) async fn save(
+    begun: Begun,
     offline: &OfflineStore,
     (project, snapshot): (&ProjectName, &Snapshot),
     (request, save): (&HistoricalRequest, &SaveAs),
@@ -54,7 +59,7 @@ pub(super) async fn save(
     let tables = tables(offline, project, &plan.views, &reads).await?;
     let (entity_rows, kept) = keep(&datasets, &save.name, entity_rows)?;
     let (version, request, save) = (snapshot.version, request.clone(), save.clone());
-    training::join(plan, tables, entity_rows, version, |schema, rows| {
+    training::join(begun, plan, tables, entity_rows, version, |schema, rows| {
         at_end(schema, rows, move |result| async move {
             let lost = |_| OpsError::new(Fault::Internal, "the entity rows were not kept whole");
             let dataset = Dataset {
@@ -78,11 +83,13 @@ pub(super) async fn save(
 
 /// Makes the rows of a saved dataset again: of the same table versions, with the registry version of then.
 pub(super) async fn reproduce(
+    session: SessionContext,
     offline: &OfflineStore,
     registry: &RegistryStore,
     project: &ProjectName,
     name: &DatasetName,
 ) -> Result<TrainingRows, OpsError> {
+    let begun = Begun::with(session);
     let datasets = of(offline, project)?;
     let dataset = datasets.get(name).await.map_err(dataset_error)?;
     let version = dataset.registry_version;
@@ -129,7 +136,7 @@ pub(super) async fn reproduce(
     let tables = tables(offline, project, &plan.views, &dataset.tables).await?;
     let expected = dataset.result.clone();
     let name = name.clone();
-    training::join(plan, tables, entity_rows, version, |schema, rows| {
+    training::join(begun, plan, tables, entity_rows, version, |schema, rows| {
         at_end(schema, rows, move |found| async move {
             match found == expected {
                 true => Ok(()),

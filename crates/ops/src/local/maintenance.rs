@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How many bytes the rows that are being sorted may take before they go to the disk.
-const SORT_BYTES: usize = 384 << 20;
+const SORT_BYTES: usize = 256 << 20;
 
 /// Compacts the tables of views, one after the other.
 pub(super) async fn compact(

@@ -1,18 +1,20 @@
 //! `get-historical`: entity rows in, training rows out.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
 use vintner_core::{ProjectName, RegistryVersion, Timestamp};
-use vintner_offline::stream::{DataFusionError, RecordBatchStreamAdapter};
+use vintner_offline::stream::{DataFusionError, RecordBatchStreamAdapter, SessionContext};
 use vintner_offline::{
     delta::OfflineStore,
     feature_table::FeatureTable,
     historical::{self, DatasetOptions, DatasetPlan, HistoricalError, plan_dataset},
-    join::JoinCounts,
-    planner::session::{EngineConfig, session},
+    join::{JoinCounts, ViewCounts},
 };
 use vintner_registry::{
     model::{Project, Snapshot},
@@ -21,26 +23,56 @@ use vintner_registry::{
 
 use super::datasets;
 use crate::{
-    api::{BatchStream, EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
+    api::{
+        BatchStream, EntityRows, HistoricalReport, HistoricalRequest, JoinWork, TrainingRows,
+        ViewWork,
+    },
     error::{Fault, OpsError},
 };
 
 /// How many tables' logs are read at a time.
 const LOGS_READ_AT_ONCE: usize = 16;
 
+/// What a dataset is made with, and since when.
+pub(super) struct Begun {
+    session: SessionContext,
+    at: Instant,
+}
+
+impl Begun {
+    /// Now, in this session.
+    pub(super) fn with(session: SessionContext) -> Self {
+        Self {
+            session,
+            at: Instant::now(),
+        }
+    }
+}
+
 /// Begins the join. The answer's batches are made as they are taken; dropping them stops all reading.
 pub(super) async fn get_historical(
     offline: &OfflineStore,
+    session: SessionContext,
     snapshot: &Snapshot,
     (name, project): (&ProjectName, &Project),
     request: &HistoricalRequest,
     entity_rows: EntityRows,
     now: Timestamp,
 ) -> Result<TrainingRows, OpsError> {
+    let begun = Begun::with(session);
     let plan = plan(project, request, &entity_rows.schema)?;
     if let Some(save) = &request.save {
         let asked = (request, save);
-        return datasets::save(offline, (name, snapshot), asked, plan, entity_rows, now).await;
+        return datasets::save(
+            begun,
+            offline,
+            (name, snapshot),
+            asked,
+            plan,
+            entity_rows,
+            now,
+        )
+        .await;
     }
     let views = plan.views.iter().map(Arc::clone).collect::<Vec<_>>();
     let tables = futures::stream::iter(views)
@@ -49,9 +81,14 @@ pub(super) async fn get_historical(
         .try_collect::<Vec<_>>()
         .await
         .map_err(|error| OpsError::from_error(Fault::Store, error))?;
-    join(plan, tables, entity_rows, snapshot.version, |_, rows| {
-        Ok(rows)
-    })
+    join(
+        begun,
+        plan,
+        tables,
+        entity_rows,
+        snapshot.version,
+        |_, rows| Ok(rows),
+    )
 }
 
 /// What is asked for, planned for entity rows with these columns.
@@ -82,6 +119,7 @@ pub(super) fn plan(
 /// Begins to join, with one table per planned view. `watch` is given the columns and the rows of the result, and gives
 /// the rows back.
 pub(super) fn join(
+    begun: Begun,
     plan: DatasetPlan,
     tables: Vec<FeatureTable>,
     entity_rows: EntityRows,
@@ -93,19 +131,23 @@ pub(super) fn join(
         .map_err(|error| DataFusionError::External(Box::new(error)));
     let rows = RecordBatchStreamAdapter::new(entity_rows.schema, batches);
     let rows = historical::EntityRows::from_stream(Box::pin(rows));
-    let session = session(&EngineConfig::default())
-        .map_err(|error| OpsError::from_error(Fault::Internal, error))?;
     let run = plan
-        .execute(session.task_ctx(), rows, tables)
+        .execute(begun.session.task_ctx(), rows, tables)
         .map_err(historical_error)?;
 
+    let planning = begun.at.elapsed();
+    let plan_text = run.explain();
     let (tell, report) = oneshot::channel();
     let join = run.join;
     let rows = run.rows.map_err(|error| historical_error(error.into()));
     let rows = watch(&plan.schema, rows.boxed())?;
     // What has been counted is told when the last batch has been taken.
     let told = futures::stream::once(async move {
-        let _ = tell.send(report_of(&join.counts()));
+        let mut report = report_of(&join.counts());
+        report.work.plan = plan_text;
+        report.work.planning_micros = micros(planning);
+        report.work.micros = micros(begun.at.elapsed());
+        let _ = tell.send(report);
         None
     });
     let batches = rows
@@ -131,7 +173,38 @@ fn report_of(counts: &JoinCounts) -> HistoricalReport {
         rows: number(counts.rows),
         rows_without_key: number(counts.rows_without_key),
         rows_matched: matched.collect(),
+        work: JoinWork {
+            chunks: number(counts.chunks),
+            entity_rows_micros: micros(counts.entity_rows_time),
+            output_micros: micros(counts.output_time),
+            views: counts.views.iter().map(work_of).collect(),
+            ..JoinWork::default()
+        },
     }
+}
+
+fn work_of(view: &ViewCounts) -> ViewWork {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    ViewWork {
+        view: view.view.to_string(),
+        files: number(view.pruned.files),
+        files_opened: number(view.pruned.files_opened),
+        row_groups: number(view.pruned.row_groups),
+        row_groups_read: number(view.pruned.row_groups_read),
+        rows: view.pruned.rows,
+        rows_read: view.pruned.rows_read,
+        bytes_read: view.bytes_read,
+        values_read: number(view.winners),
+        ties: number(view.ties),
+        rows_matched: number(view.matched_rows),
+        open_micros: micros(view.open_time),
+        match_micros: micros(view.match_time),
+        values_micros: micros(view.values_time),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A training dataset's errors, by whose fault they are. An operation's error that has travelled through the engine as

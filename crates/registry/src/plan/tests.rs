@@ -143,7 +143,7 @@ fn what_leaves_stored_rows_right_keeps_the_version() {
         description of feature `gust`: "" -> "in knots"
         ttl: none -> 6h
         its query is written in another way
-        lookback: none -> 1day
+        lookback: none -> 1d
         reason of its refresh: the query groups rows -> the query has a window
         lineage of feature `temp`: events.temp -> none
         online: true -> false

@@ -1,4 +1,4 @@
-//! One Parquet file of a table: how it is laid out, and how rows become its bytes.
+//! One Parquet file, of a table or with a result: how it is laid out, and how rows become its bytes.
 //!
 //! The layout serves the point-in-time join, which reads keys and times of much and features of little. Nanoseconds per
 //! value and bytes per value below are of parquet 59 on one core, pages in memory; `benches` has no part in them.
@@ -15,7 +15,7 @@
 //! * **Strings that do not repeat: `DELTA_LENGTH_BYTE_ARRAY`**, half the time of `PLAIN`.
 //! * **`LZ4_RAW`** for what is compressed. On random floats it costs as much as Snappy (0.8 ns), on floats with two
 //!   decimals half as much (2.9 against 6.0 ns), at the same size. Zstandard costs 6 to 13 ns. Delta Lake for Python,
-//!   DuckDB and Polars read all of these.
+//!   DuckDB and Polars read all of these. Results are given away, so they are in Snappy, which every reader knows.
 
 use std::{
     collections::HashSet,
@@ -49,7 +49,7 @@ use tokio::task::spawn_blocking;
 
 /// A row group has at most this many rows. It is what the writer holds in memory, and the unit in which a reader
 /// skips by statistics alone.
-pub(super) const ROW_GROUP_ROWS: usize = 128 * 1024;
+pub(crate) const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Rows per page: the unit in which a reader skips by the page index. All columns of fixed width have their pages
 /// end at the same rows.
 const PAGE_ROWS: usize = 8 * 1024;
@@ -64,7 +64,7 @@ const REPEATS: usize = 3;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A Parquet file that is being written. Its bytes are handed out as they come to be.
-pub(super) struct ParquetFile {
+pub(crate) struct ParquetFile {
     schema: SchemaRef,
     writer: SerializedFileWriter<Vec<u8>>,
     row_groups: ArrowRowGroupWriterFactory,
@@ -79,8 +79,9 @@ impl ParquetFile {
     ///
     /// # Errors
     /// When the columns do not make a Parquet schema.
-    pub(super) fn new(
+    pub(crate) fn new(
         schema: &SchemaRef,
+        compression: Compression,
         pruned_by: &[String],
         sorted_by: &[String],
         first: &[RecordBatch],
@@ -88,7 +89,7 @@ impl ParquetFile {
         let parquet = ArrowSchemaConverter::new().convert(schema)?;
         let mut leaves = vec![0; schema.fields().len()];
         let mut properties = WriterProperties::builder()
-            .set_compression(Compression::LZ4_RAW)
+            .set_compression(compression)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_data_page_row_count_limit(PAGE_ROWS)
             .set_data_page_size_limit(PAGE_BYTES)
@@ -147,7 +148,7 @@ impl ParquetFile {
     ///
     /// # Errors
     /// When the batches do not have the columns of the file.
-    pub(super) async fn append(mut self, rows: &[RecordBatch]) -> Result<(Self, Bytes), Error> {
+    pub(crate) async fn append(mut self, rows: &[RecordBatch]) -> Result<(Self, Bytes), Error> {
         let group = self.writer.flushed_row_groups().len();
         let mut writers = self.row_groups.create_column_writers(group)?.into_iter();
         let columns: Vec<_> = (self.leaves.iter().enumerate())
@@ -167,8 +168,14 @@ impl ParquetFile {
             .try_collect()
             .await?;
         blocking(move || {
+            let chunks: Vec<_> = chunks.into_iter().flatten().collect();
+            let sizes = chunks.iter().map(|chunk| chunk.close().bytes_written);
+            let bytes: u64 = sizes.sum();
+            // Room at once: a buffer of this size that grows by doubling is copied as often.
+            let buffer = self.writer.inner_mut();
+            buffer.reserve(usize::try_from(bytes).unwrap_or(0));
             let mut group = self.writer.next_row_group()?;
-            for chunk in chunks.into_iter().flatten() {
+            for chunk in chunks {
                 chunk.append_to_row_group(&mut group)?;
             }
             group.close()?;
@@ -182,7 +189,7 @@ impl ParquetFile {
     ///
     /// # Errors
     /// Those of the encoder.
-    pub(super) async fn finish(mut self) -> Result<(Bytes, ParquetMetaData), Error> {
+    pub(crate) async fn finish(mut self) -> Result<(Bytes, ParquetMetaData), Error> {
         blocking(move || {
             let metadata = self.writer.finish()?;
             Ok((self.take_bytes()?, metadata))
@@ -191,7 +198,7 @@ impl ParquetFile {
     }
 
     /// How many bytes were handed out.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.written
     }
 
