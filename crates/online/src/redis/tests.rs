@@ -329,7 +329,8 @@ async fn a_load_that_the_server_may_have_lost_is_not_noted() {
     };
     // With `appendfsync always` nothing is lost, but that is more than the server tells.
     let kept = ["--appendonly", "yes", "--appendfsync", "always"];
-    let cases: [(&str, &[&str], &dyn Fn(&mut RedisServer)); 3] = [
+    type Case<'a> = (&'a str, &'a [&'a str], &'a dyn Fn(&mut RedisServer));
+    let cases: [Case<'_>; 3] = [
         ("emptied", &[], &flush),
         ("came back empty", &[], &restart),
         ("came back with what it had", &kept, &restart),
