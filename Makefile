@@ -26,6 +26,14 @@ test: ## Install what tests need, then run all tests
 lint: ## Check format, lints, licences and dependency arrows
 	@scripts/lint.sh
 
+# What `make mutants` changes; MUTATED="file" takes a part.
+MUTATED := crates/core/src/time.rs crates/join/src/*.rs
+
+.PHONY: mutants
+mutants: ## Check that a change of the time rule or of the join fails a test (needs cargo-mutants)
+	PROPTEST_CASES=64 PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 INSTA_UPDATE=no \
+		cargo mutants $(foreach file,$(MUTATED),--file '$(file)')
+
 .PHONY: release
 release: ## Build the optimized binary
 	cargo build --locked --release --package vintner-cli
