@@ -73,7 +73,7 @@ impl UnitRows {
                 .with_batch_size(BATCH_ROWS);
         let ranges = match &selection {
             Some(selection) => ranges(selection),
-            None => vec![0..unit.rows],
+            None => std::iter::once(0..unit.rows).collect(),
         };
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);

@@ -29,6 +29,8 @@ use crate::{
     },
 };
 
+/// How many parts of a table are read for each core: while one waits for its file, another is decoded.
+pub(super) const READERS_PER_CORE: usize = 2;
 /// Rows that tie are kept in chunks of so many.
 const TIED_ROWS: usize = 8192;
 
@@ -72,7 +74,7 @@ impl Question {
         self.table.units(&needed).await
     }
 
-    /// Reads the view with so many workers.
+    /// Reads the view on so many cores.
     pub(super) async fn answer(
         self,
         units: Units,
@@ -84,7 +86,7 @@ impl Question {
         let asked = self.spec.asked(self.view);
         let reading = Reading {
             units: units.units.into(),
-            workers: workers.max(1),
+            workers: workers.max(1) * READERS_PER_CORE,
             question: self,
         };
         let started = Instant::now();

@@ -20,7 +20,10 @@ use vintner_join::{
     output_batch,
 };
 
-use super::{answer::Question, counts::ViewCounts};
+use super::{
+    answer::{Question, READERS_PER_CORE},
+    counts::ViewCounts,
+};
 use crate::feature_table::FeatureTable;
 
 /// What of the pool a chunk is reckoned to fill; the rest is for what cannot be reckoned, texts above all.
@@ -66,7 +69,7 @@ impl Join {
         let texts = texts.filter(|field| is_of_unknown_size(field.data_type()));
         let row = values
             + texts.count() * UNKNOWN_VALUE
-            + BestRows::memory_of(self.workers().min(self.spec.views.len()) * self.workers())
+            + BestRows::memory_of(self.workers() * READERS_PER_CORE)
             + self.spec.views.len() * 5 * size_of::<u32>();
         let reckoned = chunk.memory() + chunk.rows() * row;
         #[expect(
