@@ -5,6 +5,7 @@
 //!
 //! Not here: what an operation does; that is `vintner-ops`, for a local deployment and for a service alike.
 
+mod allocator;
 mod args;
 mod commands;
 mod deployment;
@@ -19,10 +20,8 @@ use clap::Parser;
 
 use crate::{args::Cli, exit::Failure};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::give_back_soon();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

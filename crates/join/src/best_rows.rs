@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use vintner_core::{RowTime, Timestamp, VisibilityRule};
 
 use crate::{
-    entity_index::{EntityIndex, Slot, number},
+    entity_index::{EntityIndex, NO_SLOT, Slot, number},
     error::{JoinError, Result},
     feature_rows::FeatureRows,
     key_lookup::NO_GROUP,
@@ -41,6 +41,8 @@ const MOST_UNITS: u32 = (1 << 31) - 1;
 #[derive(Debug)]
 pub struct BestRows {
     best: Vec<Best>,
+    /// Per key, where its last row's slot was.
+    near: Vec<u32>,
     /// The units that have rows of equal times; a few of them may have lost since.
     tied_units: Vec<bool>,
 }
@@ -61,13 +63,14 @@ impl BestRows {
         };
         Ok(Self {
             best: vec![vacant; index.slot_count()],
+            near: vec![0; index.group_count()],
             tied_units: vec![false; units],
         })
     }
 
     /// The bytes that are held for an index of so many slots.
     pub fn memory_of(slots: usize) -> usize {
-        slots * size_of::<Best>()
+        slots * (size_of::<Best>() + size_of::<u32>())
     }
 
     /// Takes rows of one unit into account. `row_of` says which row of the unit each of them is.
@@ -82,15 +85,19 @@ impl BestRows {
         unit: u32,
         row_of: impl Fn(usize) -> u32,
     ) -> Result<()> {
+        // One pass for each table that is jumped about in, so that the processor waits for many of its lines at once.
         let groups = index.groups(rows.keys)?;
-        for (i, (&group, time)) in groups.iter().zip(rows.times()).enumerate() {
-            if group == NO_GROUP {
-                continue;
+        let slots = groups.iter().zip(rows.times());
+        let slots = slots.map(|(&group, time)| match rule.lifetime(time) {
+            Some(lifetime) if group != NO_GROUP => {
+                let near = &mut self.near[group as usize];
+                index.slot_of(group, lifetime, near).unwrap_or(NO_SLOT)
             }
-            let Some(lifetime) = rule.lifetime(time) else {
-                continue;
-            };
-            if let Some(slot) = index.slot_of(group, lifetime) {
+            _ => NO_SLOT,
+        });
+        let slots: Vec<Slot> = slots.collect();
+        for (i, (&slot, time)) in slots.iter().zip(rows.times()).enumerate() {
+            if slot != NO_SLOT {
                 let row = row_of(i);
                 self.take(slot, time, Address { unit, row }.packed());
             }

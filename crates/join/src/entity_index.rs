@@ -12,8 +12,9 @@ use crate::{
 /// A place in the index: one distinct time of one key. Slots are numbered through, key by key, by ascending time.
 pub(crate) type Slot = u32;
 
-/// Stands for "this entity row asks about nothing", since half of the memory of an `Option` would be its tag.
-const NO_SLOT: u32 = u32::MAX;
+/// Stands for "this row asks about nothing" or "counts nowhere", since half of the memory of an `Option` would be its
+/// tag.
+pub(crate) const NO_SLOT: u32 = u32::MAX;
 
 /// Which entity rows ask about which key at which moment.
 #[derive(Debug)]
@@ -64,16 +65,17 @@ impl EntityIndexBuilder {
         self.keys.memory()
             + self.groups.capacity() * row
             + self.groups.len() * finishing
-            + self.keys.len() * 2 * size_of::<u32>()
+            + self.keys.len() * 6 * size_of::<u32>()
     }
 
     /// The index of all rows that were added.
     pub(crate) fn finish(self) -> Result<EntityIndex> {
         let Self {
-            keys,
+            mut keys,
             groups,
             times,
         } = self;
+        keys.seal();
         // Counting sort by key, then each key's few rows by time.
         let mut ends = vec![0u32; keys.len()];
         for &group in groups.iter().filter(|group| **group != NO_GROUP) {
@@ -164,15 +166,29 @@ impl EntityIndex {
 
     /// The slot at which a feature row of a group begins to count; none for a row that begins after the key's last
     /// moment, and one whose lifetime is over at the first moment after it begins.
+    ///
+    /// `near` is the place in the group that the search begins at, and then the one that it has ended at. Rows that
+    /// come in the order of time, or of key and time, begin near where the one before of their key has.
     #[inline]
-    pub(crate) fn slot_of(&self, group: u32, lifetime: (Timestamp, Timestamp)) -> Option<Slot> {
+    pub(crate) fn slot_of(
+        &self,
+        group: u32,
+        lifetime: (Timestamp, Timestamp),
+        near: &mut u32,
+    ) -> Option<Slot> {
         let (from, until) = lifetime;
         let (start, end) = (self.starts[group as usize], self.starts[group as usize + 1]);
         let times = &self.times[start as usize..end as usize];
-        let before = times.partition_point(|time| *time < from);
-        let time = times.get(before)?;
+        let place = first_from(times, from, *near as usize);
         // In a group of u32 slots, a place in it is a u32.
-        (*time <= until).then_some(start + u32::try_from(before).ok()?)
+        *near = u32::try_from(place).ok()?;
+        let time = times.get(place)?;
+        (*time <= until).then_some(start + *near)
+    }
+
+    /// How many keys there are.
+    pub(crate) fn group_count(&self) -> usize {
+        self.keys.len()
     }
 
     /// The slots of each key, by ascending time, with their times.
@@ -189,6 +205,21 @@ impl EntityIndex {
             + self.starts.capacity() * size_of::<Slot>()
             + self.times.capacity() * size_of::<Timestamp>()
             + self.slots.capacity() * size_of::<Slot>()
+    }
+}
+
+/// The place of the first moment at or after `from`, which is likely to be `near` or the next.
+#[inline]
+fn first_from(times: &[Timestamp], from: Timestamp, near: usize) -> usize {
+    let near = near.min(times.len());
+    let (before, after) = times.split_at(near);
+    if before.last().is_some_and(|time| *time >= from) {
+        return before.partition_point(|time| *time < from);
+    }
+    match after {
+        [here, ..] if *here >= from => near,
+        [_, next, ..] if *next >= from => near + 1,
+        after => near + after.partition_point(|time| *time < from),
     }
 }
 
@@ -274,8 +305,34 @@ mod tests {
             let lifetime = (Timestamp::from_micros(from), Timestamp::from_micros(until));
             let key: ArrayRef = Arc::new(Int64Array::from(vec![of]));
             let group = index.groups(&[key]).unwrap()[0];
-            let slot = (group != NO_GROUP).then(|| index.slot_of(group, lifetime));
-            assert_eq!(slot.flatten(), want, "{of} from {from} until {until}");
+            // Wherever the search begins.
+            for near in 0..4 {
+                let slot =
+                    (group != NO_GROUP).then(|| index.slot_of(group, lifetime, &mut { near }));
+                assert_eq!(
+                    slot.flatten(),
+                    want,
+                    "{of} from {from} until {until}, near {near}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_ends_where_it_should_wherever_it_begins() {
+        let us = Timestamp::from_micros;
+        for moments in 0..6 {
+            let times: Vec<_> = (0..moments).map(|moment| us(2 * moment)).collect();
+            for from in -1..2 * moments + 1 {
+                let want = times.iter().filter(|time| time.micros() < from).count();
+                for near in 0..times.len() + 2 {
+                    assert_eq!(
+                        first_from(&times, us(from), near),
+                        want,
+                        "{from} near {near}"
+                    );
+                }
+            }
         }
     }
 

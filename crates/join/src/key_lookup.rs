@@ -1,6 +1,7 @@
 //! The distinct keys of entity rows, numbered, and the search for the number of a feature row's key.
 //!
-//! A key of one integer or one text is looked up as it is; any other by its canonical encoding. Which of them it is
+//! A key of one integer or one text is looked up as it is, integers that lie close together by their distance from the
+//! smallest; any other key by its canonical encoding. Which of them it is
 //! changes the cost alone: two keys are equal in one form exactly when they are in the other.
 
 use std::hash::Hash;
@@ -17,12 +18,15 @@ use crate::{entity_index::number, error::Result, key_values::KeyValues};
 
 /// Stands for "no such key", since half of the memory of an `Option` would be its tag.
 pub(crate) const NO_GROUP: u32 = u32::MAX;
+/// Integers are found by their distance from the smallest when there are at most so many places for each.
+const MOST_GAPS: usize = 4;
 
 /// The number of each distinct key.
 #[derive(Debug)]
 pub(crate) struct KeyLookup {
     schema: KeySchema,
     numbers: Numbers,
+    dense: Option<Dense>,
     key_bytes: usize,
 }
 
@@ -31,6 +35,45 @@ enum Numbers {
     Integers(HashMap<i64, u32, RandomState>),
     /// Raw text or bytes of a single key, or encoded keys.
     Bytes(HashMap<Box<[u8]>, u32, RandomState>),
+}
+
+/// The numbers of integers that lie close together, each at its distance from the smallest.
+#[derive(Debug)]
+struct Dense {
+    first: i64,
+    numbers: Vec<u32>,
+}
+
+impl Dense {
+    /// None when there would be many gaps.
+    fn of(numbers: &HashMap<i64, u32, RandomState>) -> Option<Self> {
+        let (first, last) = (*numbers.keys().min()?, *numbers.keys().max()?);
+        let span = usize::try_from(last.abs_diff(first)).ok()?.checked_add(1)?;
+        if span > numbers.len().saturating_mul(MOST_GAPS) {
+            return None;
+        }
+        let mut dense = Self {
+            first,
+            numbers: vec![NO_GROUP; span],
+        };
+        for (key, number) in numbers {
+            if let Some(place) = dense.place(*key) {
+                dense.numbers[place] = *number;
+            }
+        }
+        Some(dense)
+    }
+
+    fn place(&self, key: i64) -> Option<usize> {
+        let distance = usize::try_from(key.checked_sub(self.first)?).ok()?;
+        (distance < self.numbers.len()).then_some(distance)
+    }
+
+    #[inline]
+    fn find(&self, key: i64) -> u32 {
+        let number = self.place(key).map(|place| self.numbers[place]);
+        number.unwrap_or(NO_GROUP)
+    }
 }
 
 impl KeyLookup {
@@ -44,6 +87,7 @@ impl KeyLookup {
         Self {
             schema: schema.clone(),
             numbers,
+            dense: None,
             key_bytes: 0,
         }
     }
@@ -80,11 +124,23 @@ impl KeyLookup {
         }
     }
 
+    /// Gets ready for many searches; no key comes any more.
+    pub(crate) fn seal(&mut self) {
+        if let Numbers::Integers(numbers) = &self.numbers {
+            self.dense = Dense::of(numbers);
+        }
+    }
+
     /// The numbers of the keys of a batch's rows; [`NO_GROUP`] for a key that has none, or a null.
     pub(crate) fn find_all(&self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
-        // Rows that were sorted by key come in runs of one key.
+        if let Some(dense) = &self.dense {
+            return integers(&self.schema, columns, |key, _| {
+                Ok(key.map_or(NO_GROUP, |key| dense.find(key)))
+            });
+        }
         match &self.numbers {
             Numbers::Integers(numbers) => {
+                // Rows that were sorted by key come in runs of one key.
                 let mut last = (0, numbers.get(&0).copied().unwrap_or(NO_GROUP));
                 integers(&self.schema, columns, |key, _| {
                     let Some(key) = key else { return Ok(NO_GROUP) };
@@ -122,7 +178,13 @@ impl KeyLookup {
         // A hash table keeps an eighth free and a byte of its own per place.
         let table = |capacity: usize, entry: usize| capacity * 8 / 7 * (entry + 1);
         match &self.numbers {
-            Numbers::Integers(numbers) => table(numbers.capacity(), size_of::<(i64, u32)>()),
+            Numbers::Integers(numbers) => {
+                let dense = self
+                    .dense
+                    .as_ref()
+                    .map_or(0, |dense| dense.numbers.capacity());
+                table(numbers.capacity(), size_of::<(i64, u32)>()) + dense * size_of::<u32>()
+            }
             Numbers::Bytes(numbers) => {
                 self.key_bytes + table(numbers.capacity(), size_of::<(Box<[u8]>, u32)>())
             }
@@ -291,6 +353,26 @@ mod tests {
             assert_eq!(numbers, [NO_GROUP, NO_GROUP, 0, 1]);
             assert_eq!(lookup.find_all(&columns).unwrap(), [0, NO_GROUP, 0, 1]);
             assert_eq!(lookup.len(), 2);
+        }
+    }
+
+    #[test]
+    fn integers_are_found_alike_close_together_and_far_apart() {
+        let far = [i64::MIN, -1, 0, 7, i64::MAX];
+        let close = [-3, -1, 0, 4];
+        let between = [i64::MIN, i64::MAX, -4, -3, -2, -1, 0, 3, 4, 5, 7];
+        for (keys, dense) in [(&far[..], false), (&close[..], true), (&[9][..], true)] {
+            let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
+            let mut lookup = lookup(&[(KeyType::Int64, column)]);
+            let asked: ArrayRef = Arc::new(Int64Array::from(between.to_vec()));
+            let asked = [asked];
+            let before = lookup.find_all(&asked).unwrap();
+            lookup.seal();
+            assert_eq!(lookup.dense.is_some(), dense, "{keys:?}");
+            assert_eq!(lookup.find_all(&asked).unwrap(), before, "{keys:?}");
+            let want = between.map(|key| keys.iter().position(|k| *k == key));
+            let want = want.map(|place| place.map_or(NO_GROUP, |p| u32::try_from(p).unwrap()));
+            assert_eq!(before, want, "{keys:?}");
         }
     }
 

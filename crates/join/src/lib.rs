@@ -75,4 +75,4 @@ pub use spec::{JoinSpec, OutputColumn, SpecError, ViewInput};
 pub use tied_rows::TiedRows;
 pub use ties::{RowComparator, TieBreak};
 pub use values::Values;
-pub use winners::{UnitWinners, Winners};
+pub use winners::{UnitWinners, UnorderedWinners, Winners};

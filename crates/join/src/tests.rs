@@ -119,7 +119,7 @@ impl Table {
         }
         let winners = best.resolve(&index, rule).unwrap();
         let mut values = Values::new(&winners);
-        for unit in winners.by_unit() {
+        for unit in winners.by_unit().iter().map(UnorderedWinners::by_row) {
             let rows = UInt32Array::from(unit.rows.clone());
             let features = &self.units[unit.unit as usize].columns()[self.keys + 2..];
             let columns = asked

@@ -85,7 +85,7 @@ impl TiedRows {
             if group == NO_GROUP {
                 return None;
             }
-            let slot = index.slot_of(group, rule.lifetime(time)?)?;
+            let slot = index.slot_of(group, rule.lifetime(time)?, &mut 0)?;
             let tie = winners.tie(slot, time)?;
             Some(Candidate { row, tie })
         });

@@ -115,7 +115,7 @@ mod tests {
         for unit in winners.by_unit() {
             assert!(!values.is_complete(), "before unit {}", unit.unit);
             let column: ArrayRef = Arc::new(Int64Array::from(vec![7]));
-            values.put(&unit, vec![column]).unwrap();
+            values.put(&unit.by_row(), vec![column]).unwrap();
         }
         assert!(values.is_complete());
     }

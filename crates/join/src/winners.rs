@@ -44,6 +44,29 @@ pub struct UnitWinners {
     pub(crate) winners: Vec<u32>,
 }
 
+/// The winners that one unit has, in any order.
+#[derive(Clone, Debug)]
+pub struct UnorderedWinners {
+    /// The unit.
+    pub unit: u32,
+    /// Rows, and the winner that each is.
+    rows: Vec<(u32, u32)>,
+}
+
+impl UnorderedWinners {
+    /// By row. Takes as long as to sort them, so threads do it side by side.
+    pub fn by_row(&self) -> UnitWinners {
+        let mut rows = self.rows.clone();
+        rows.sort_unstable();
+        let (rows, winners) = rows.into_iter().unzip();
+        UnitWinners {
+            unit: self.unit,
+            rows,
+            winners,
+        }
+    }
+}
+
 impl Winners {
     pub(crate) fn new(slots: usize) -> Self {
         Self {
@@ -102,8 +125,8 @@ impl Winners {
         (tie.time == time).then_some(tie.number)
     }
 
-    /// The winners of every unit that has some and that no ties are about, by ascending unit.
-    pub fn by_unit(&self) -> Vec<UnitWinners> {
+    /// The units that have winners that no ties are about, ascending, with these winners.
+    pub fn by_unit(&self) -> Vec<UnorderedWinners> {
         let mut is_tied = vec![false; self.count()];
         for &winner in &self.tied {
             is_tied[winner as usize] = true;
@@ -119,18 +142,9 @@ impl Winners {
             }
             units[unit].push((at.row, winner));
         }
-        let found = (0u32..).zip(units).filter(|(_, rows)| !rows.is_empty());
-        found
-            .map(|(unit, mut rows)| {
-                rows.sort_unstable();
-                let (rows, winners) = rows.into_iter().unzip();
-                UnitWinners {
-                    unit,
-                    rows,
-                    winners,
-                }
-            })
-            .collect()
+        let units = (0u32..).zip(units).filter(|(_, rows)| !rows.is_empty());
+        let unordered = |(unit, rows)| UnorderedWinners { unit, rows };
+        units.map(unordered).collect()
     }
 
     /// The bytes that are held.

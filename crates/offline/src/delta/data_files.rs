@@ -7,6 +7,7 @@ use arrow::{
     compute::cast,
     datatypes::SchemaRef,
 };
+use datafusion::common::runtime::SpawnedTask;
 use deltalake::kernel::{Add, StructType};
 use object_store::{ObjectStoreExt, path::Path};
 use parquet::basic::Compression;
@@ -14,7 +15,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use uuid::Uuid;
 
 use super::{error::DeltaError, layout::file_schema, stats, table::Table, upload::Upload};
-use crate::parquet_file::{ParquetFile, ROW_GROUP_ROWS};
+use crate::parquet_file::{Error, ParquetFile, ROW_GROUP_ROWS, RowGroup};
 
 /// Past this many bytes a data file is closed and the next one begun.
 pub(crate) const TARGET_BYTES: usize = 128 << 20;
@@ -43,7 +44,7 @@ pub(super) const SORTED: &str = "sorted-";
 /// that what was near each other in the input stays so in the table.
 ///
 /// Row groups are encoded and uploaded by a task of their own, while more rows come in. Memory: what the lanes hold,
-/// two row groups on their way, and the parts that are being uploaded. Dropped, it stops; nothing is part of the
+/// three row groups on their way, and the parts that are being uploaded. Dropped, it stops; nothing is part of the
 /// table, but finished files are left for `vacuum`.
 pub(crate) struct DataFiles {
     table: Table,
@@ -268,13 +269,52 @@ fn bytes(batch: &RecordBatch) -> usize {
         .sum()
 }
 
+/// A file that is being written.
+struct Open {
+    file: ParquetFile,
+    upload: Upload,
+    /// The row group that comes next in it.
+    encoding: Option<SpawnedTask<Result<RowGroup, Error>>>,
+}
+
+impl Open {
+    /// Puts the row group that comes next into the file. After an error nothing is left of it.
+    async fn put_encoded(self) -> Result<Self, Error> {
+        let Self {
+            file,
+            mut upload,
+            encoding,
+        } = self;
+        let put = async {
+            let Some(encoding) = encoding else {
+                return Ok(file);
+            };
+            let group = encoding.join_unwind().await??;
+            let (file, bytes) = file.append(group).await?;
+            upload.put(bytes).await?;
+            Ok::<_, Error>(file)
+        };
+        match put.await {
+            Ok(file) => Ok(Self {
+                file,
+                upload,
+                encoding: None,
+            }),
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+}
+
 /// The task that writes.
 struct Files {
     table: Table,
     schema: SchemaRef,
     statistics: Vec<String>,
     arrangement: Arrangement,
-    open: Option<(ParquetFile, Upload)>,
+    open: Option<Open>,
     /// Files whose last bytes are on their way.
     closing: JoinSet<Result<Add, DeltaError>>,
     adds: Vec<Add>,
@@ -305,47 +345,42 @@ impl Files {
         }
     }
 
+    /// Begins to encode a row group, and meanwhile puts the one before into its file.
     async fn append(&mut self, rows: Vec<RecordBatch>) -> Result<(), DeltaError> {
-        let (file, mut upload) = match self.open.take() {
+        let mut open = match self.open.take() {
             Some(open) => open,
-            None => {
-                let (prefix, sorted_by) = match &self.arrangement {
-                    Arrangement::AsTheyCome => ("part-", &[][..]),
-                    Arrangement::Sorted { by } => (SORTED, by.as_slice()),
-                };
-                let file = ParquetFile::new(
-                    &self.schema,
-                    Compression::LZ4_RAW,
-                    &self.statistics,
-                    sorted_by,
-                    &rows,
-                );
-                let file = file.map_err(|e| self.table.write_error(e))?;
-                let path = Path::from(format!("{prefix}{}.parquet", Uuid::new_v4()));
-                (file, Upload::new(self.table.objects(), path))
-            }
+            None => self.begin(&rows)?,
         };
-        let put = async {
-            let (file, bytes) = file
-                .append(&rows)
-                .await
-                .map_err(|e| self.table.write_error(e))?;
-            drop(rows);
-            let put = upload.put(bytes).await;
-            put.map_err(|e| self.table.write_error(e))?;
-            Ok(file)
-        };
-        match put.await {
-            Ok(file) if self.is_complete(&file) => self.close(file, upload).await,
-            Ok(file) => {
-                self.open = Some((file, upload));
+        let next = SpawnedTask::spawn(open.file.encode(&rows));
+        drop(rows);
+        let mut open = open
+            .put_encoded()
+            .await
+            .map_err(|e| self.table.write_error(e))?;
+        open.encoding = Some(next);
+        match self.is_complete(&open.file) {
+            true => self.close(open).await,
+            false => {
+                self.open = Some(open);
                 Ok(())
             }
-            Err(error) => {
-                upload.abort().await;
-                Err(error)
-            }
         }
+    }
+
+    /// A new file, for rows of which these are the first.
+    fn begin(&self, rows: &[RecordBatch]) -> Result<Open, DeltaError> {
+        let (prefix, sorted_by) = match &self.arrangement {
+            Arrangement::AsTheyCome => ("part-", &[][..]),
+            Arrangement::Sorted { by } => (SORTED, by.as_slice()),
+        };
+        let lz4 = Compression::LZ4_RAW;
+        let file = ParquetFile::new(&self.schema, lz4, &self.statistics, sorted_by, rows);
+        let path = Path::from(format!("{prefix}{}.parquet", Uuid::new_v4()));
+        Ok(Open {
+            file: file.map_err(|e| self.table.write_error(e))?,
+            upload: Upload::new(self.table.objects(), path),
+            encoding: None,
+        })
     }
 
     fn is_complete(&self, file: &ParquetFile) -> bool {
@@ -353,7 +388,9 @@ impl Files {
     }
 
     /// Ends a file. Its last bytes go their way while the next file begins, but no more than one file's.
-    async fn close(&mut self, file: ParquetFile, upload: Upload) -> Result<(), DeltaError> {
+    async fn close(&mut self, open: Open) -> Result<(), DeltaError> {
+        let open = open.put_encoded().await;
+        let Open { file, upload, .. } = open.map_err(|e| self.table.write_error(e))?;
         let closed = self.wait_for_closing().await;
         let ended = match closed {
             Ok(()) => file.finish().await.map_err(|e| self.table.write_error(e)),
@@ -375,7 +412,7 @@ impl Files {
 
     async fn close_open(&mut self) -> Result<(), DeltaError> {
         match self.open.take() {
-            Some((file, upload)) => self.close(file, upload).await,
+            Some(open) => self.close(open).await,
             None => Ok(()),
         }
     }
@@ -395,8 +432,8 @@ impl Files {
 
     /// Takes away what was written.
     async fn discard(mut self) {
-        if let Some((_, upload)) = self.open.take() {
-            upload.abort().await;
+        if let Some(open) = self.open.take() {
+            open.upload.abort().await;
         }
         while let Some(closed) = self.closing.join_next().await {
             self.adds.extend(closed.ok().and_then(Result::ok));

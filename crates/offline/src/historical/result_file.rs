@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,12 +13,13 @@ use arrow::{
     datatypes::{DataType, Schema, SchemaRef},
     ipc::writer::FileWriter,
 };
+use bytes::Bytes;
 use datafusion::{
     common::runtime::SpawnedTask, error::DataFusionError, execution::SendableRecordBatchStream,
 };
 use futures::TryStreamExt;
 use parquet::{basic::Compression, errors::ParquetError};
-use tokio::{io::AsyncWriteExt, sync::mpsc};
+use tokio::{sync::mpsc, task::JoinError};
 use uuid::Uuid;
 
 use super::{
@@ -62,7 +63,7 @@ impl ResultFile {
         if format == FileFormat::Csv {
             check_csv(schema)?;
         }
-        let unwritable = |source: std::io::Error| HistoricalError::Write {
+        let unwritable = |source: io::Error| HistoricalError::Write {
             path: path.to_owned(),
             source: source.into(),
         };
@@ -112,8 +113,6 @@ impl ResultFile {
         drop(batches);
         let written = writer.join_unwind().await;
         given?;
-        let interrupted =
-            |_| FileError::from(std::io::Error::from(std::io::ErrorKind::Interrupted));
         written
             .map_err(interrupted)
             .and_then(|rows| {
@@ -149,51 +148,67 @@ async fn give(
     Ok(())
 }
 
-/// Writes a Parquet file, a row group at a time, whose columns are encoded side by side. What the file's bytes are
-/// depends on the rows alone, since the batches are of one size. Gives the number of rows.
+/// Writes a Parquet file. The columns of a row group are encoded side by side, while the one before is appended. What
+/// the file's bytes are depends on the rows alone, since the batches are of one size. Gives the number of rows.
 async fn write_parquet(
     path: &Path,
     schema: &SchemaRef,
     mut batches: mpsc::Receiver<RecordBatch>,
 ) -> Result<u64, FileError> {
-    let mut file = tokio::fs::File::create_new(path).await?;
-    let (mut group, mut parquet, mut rows) = (Vec::new(), None, 0);
-    while let Some(batch) = batches.recv().await {
-        rows += batch.num_rows() as u64;
-        group.push(batch);
-        if group.len() == ROW_GROUP_ROWS / EVEN_ROWS {
-            parquet = Some(append(parquet, schema, &mut group, &mut file).await?);
+    let mut file = File::create_new(path)?;
+    let (mut parquet, mut rows) = (None, 0);
+    let mut encoded: Option<SpawnedTask<_>> = None;
+    loop {
+        let group = next_group(&mut batches).await;
+        rows += group
+            .iter()
+            .map(|batch| batch.num_rows() as u64)
+            .sum::<u64>();
+        let mut open = match parquet.take() {
+            Some(parquet) => parquet,
+            None => {
+                ParquetFile::new(schema, Compression::SNAPPY, &[], &[], &group).map_err(encoding)?
+            }
+        };
+        let ended = group.is_empty();
+        let next = (!ended).then(|| SpawnedTask::spawn(open.encode(&group)));
+        drop(group);
+        if let Some(before) = std::mem::replace(&mut encoded, next) {
+            let before = before.join_unwind().await.map_err(interrupted)?;
+            let (appended, bytes) =
+                (open.append(before.map_err(encoding)?).await).map_err(encoding)?;
+            (open, file) = (appended, write_all(file, bytes).await?);
         }
+        if ended {
+            let (bytes, _) = open.finish().await.map_err(encoding)?;
+            let file = write_all(file, bytes).await?;
+            file.sync_all()?;
+            return Ok(rows);
+        }
+        parquet = Some(open);
     }
-    if !group.is_empty() || parquet.is_none() {
-        parquet = Some(append(parquet, schema, &mut group, &mut file).await?);
-    }
-    if let Some(parquet) = parquet {
-        let (bytes, _) = parquet.finish().await.map_err(encoding)?;
-        file.write_all(&bytes).await?;
-    }
-    file.sync_all().await?;
-    Ok(rows)
 }
 
-/// Appends a row group of the batches, of which none are left.
-async fn append(
-    parquet: Option<ParquetFile>,
-    schema: &SchemaRef,
-    group: &mut Vec<RecordBatch>,
-    file: &mut tokio::fs::File,
-) -> Result<ParquetFile, FileError> {
-    let rows = std::mem::take(group);
-    let parquet = match parquet {
-        Some(parquet) => parquet,
-        None => ParquetFile::new(schema, Compression::SNAPPY, &[], &[], &rows).map_err(encoding)?,
-    };
-    if rows.is_empty() {
-        return Ok(parquet);
+/// The batches of the next row group; none when there are no more.
+async fn next_group(batches: &mut mpsc::Receiver<RecordBatch>) -> Vec<RecordBatch> {
+    let mut group = Vec::new();
+    while group.len() < ROW_GROUP_ROWS / EVEN_ROWS
+        && let Some(batch) = batches.recv().await
+    {
+        group.push(batch);
     }
-    let (parquet, bytes) = parquet.append(&rows).await.map_err(encoding)?;
-    file.write_all(&bytes).await?;
-    Ok(parquet)
+    group
+}
+
+async fn write_all(mut file: File, bytes: Bytes) -> Result<File, FileError> {
+    let write = move || file.write_all(&bytes).map(|()| file);
+    let written = SpawnedTask::spawn_blocking(write).join_unwind().await;
+    Ok(written.map_err(interrupted)??)
+}
+
+/// The runtime is being shut down.
+fn interrupted(_: JoinError) -> FileError {
+    io::Error::from(io::ErrorKind::Interrupted).into()
 }
 
 fn encoding(err: Box<dyn std::error::Error + Send + Sync>) -> FileError {
@@ -271,7 +286,7 @@ impl Sink {
     }
 }
 
-fn into_file(mut buffered: BufWriter<File>) -> Result<File, std::io::Error> {
+fn into_file(mut buffered: BufWriter<File>) -> Result<File, io::Error> {
     buffered.flush()?;
     buffered.into_inner().map_err(|err| err.into_error())
 }

@@ -1,6 +1,7 @@
 //! What one view has to say of a chunk's entity rows.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +15,7 @@ use datafusion::{
     error::{DataFusionError, Result},
     execution::memory_pool::MemoryReservation,
 };
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use vintner_join::{
     BestRows, EntityIndex, FeatureRows, JoinSpec, TieBreak, TiedRows, Values, ViewAnswer,
     ViewInput, Winners,
@@ -29,8 +31,8 @@ use crate::{
     },
 };
 
-/// How many parts of a table are read for each core: while one waits for its file, another is decoded.
-pub(super) const READERS_PER_CORE: usize = 2;
+/// How many parts of a table a worker reads at once: while one waits for its file, another is decoded.
+const READ_AT_ONCE: usize = 2;
 /// Rows that tie are kept in chunks of so many.
 const TIED_ROWS: usize = 8192;
 
@@ -44,7 +46,7 @@ pub(super) struct Question {
     pub(super) index: Arc<EntityIndex>,
 }
 
-/// What is read of the table, and by how many at once.
+/// What is read of the table, and by how many workers. Each has a thread's work.
 #[derive(Clone)]
 struct Reading {
     question: Question,
@@ -86,7 +88,7 @@ impl Question {
         let asked = self.spec.asked(self.view);
         let reading = Reading {
             units: units.units.into(),
-            workers: workers.max(1) * READERS_PER_CORE,
+            workers: workers.max(1),
             question: self,
         };
         let started = Instant::now();
@@ -158,20 +160,28 @@ impl Reading {
         let parts = self.work(self.workers, by_unit.len(), |this, next| {
             let (columns, by_unit) = (Arc::clone(&columns), Arc::clone(&by_unit));
             async move {
-                let mut found = Vec::new();
-                while let Some(place) = next.take() {
-                    let wanted = &by_unit[place];
-                    let (table, unit) = (&this.question.table, &this.units[wanted.unit as usize]);
-                    let values = read::values(table, unit, &columns, &wanted.rows).await?;
-                    found.push((place, values));
-                }
-                Ok(found)
+                let units = std::iter::from_fn(|| next.take());
+                let values = stream::iter(units).map(|place| {
+                    let (this, columns, unordered) = (&this, &columns, &by_unit[place]);
+                    async move {
+                        let wanted = unordered.by_row();
+                        let (table, unit) =
+                            (&this.question.table, &this.units[wanted.unit as usize]);
+                        let values = read::values(table, unit, columns, &wanted.rows).await?;
+                        Ok::<_, DataFusionError>((wanted, values))
+                    }
+                });
+                let at_once = read_at_once(by_unit.len(), this.workers);
+                values
+                    .buffer_unordered(at_once)
+                    .try_collect::<Vec<_>>()
+                    .await
             }
         });
         let parts = parts.await?;
         let mut values = Values::new(winners);
-        for (place, columns) in parts.into_iter().flatten() {
-            values.put(&by_unit[place], columns).map_err(external)?;
+        for (unit, columns) in parts.into_iter().flatten() {
+            values.put(&unit, columns).map_err(external)?;
         }
         reservation.try_resize(winners.memory() + values.memory())?;
         Ok(values)
@@ -203,29 +213,50 @@ impl Reading {
     /// One worker's part of [`Reading::winners`].
     async fn best_rows(self, next: Arc<Next>) -> Result<BestRows> {
         let (index, rule) = (&self.question.index, self.input().rule);
-        let columns = self.key_columns();
         let mut best = BestRows::new(index, self.units.len()).map_err(external)?;
-        while let Some(unit) = next.take() {
-            let mut rows = UnitRows::open(&self.question.table, &self.units[unit], &columns)?;
-            let unit = row_number(unit);
-            while let Some((batch, ranges)) = rows.next().await? {
-                let rows = self.feature_rows(&batch)?;
-                let offered = match ranges.as_slice() {
-                    [only] => {
-                        let row_of = |i| row_number(only.start + i);
-                        best.offer(index, rule, &rows, unit, row_of)
-                    }
-                    several => {
-                        let numbers = several.iter().cloned().flatten().map(row_number);
-                        let numbers: Vec<u32> = numbers.collect();
-                        best.offer(index, rule, &rows, unit, |i| numbers[i])
-                    }
-                };
-                offered.map_err(external)?;
-                tokio::task::consume_budget().await;
-            }
+        let columns = self.key_columns();
+        let readers = read_at_once(self.units.len(), self.workers);
+        let readers = (0..readers).map(|_| Box::pin(self.batches(&columns, &next)));
+        let mut batches = stream::select_all(readers);
+        while let Some((unit, batch, ranges)) = batches.try_next().await? {
+            let rows = self.feature_rows(&batch)?;
+            let offered = match ranges.as_slice() {
+                [only] => {
+                    let row_of = |i| row_number(only.start + i);
+                    best.offer(index, rule, &rows, unit, row_of)
+                }
+                several => {
+                    let numbers = several.iter().cloned().flatten().map(row_number);
+                    let numbers: Vec<u32> = numbers.collect();
+                    best.offer(index, rule, &rows, unit, |i| numbers[i])
+                }
+            };
+            offered.map_err(external)?;
+            tokio::task::consume_budget().await;
         }
         Ok(best)
+    }
+
+    /// The batches of units that nobody else takes: the unit, the wanted columns, and which rows of the unit these are.
+    fn batches(
+        &self,
+        columns: &Arc<[WantedColumn]>,
+        next: &Next,
+    ) -> impl Stream<Item = Result<(u32, Vec<ArrayRef>, Vec<Range<usize>>)>> {
+        stream::try_unfold(None, move |mut open: Option<(u32, UnitRows)>| async move {
+            loop {
+                if let Some((unit, mut rows)) = open.take()
+                    && let Some((batch, ranges)) = rows.next().await?
+                {
+                    return Ok(Some(((unit, batch, ranges), Some((unit, rows)))));
+                }
+                let Some(unit) = next.take() else {
+                    return Ok(None);
+                };
+                let rows = UnitRows::open(&self.question.table, &self.units[unit], columns)?;
+                open = Some((row_number(unit), rows));
+            }
+        })
     }
 
     /// One worker's part of [`Reading::tied_rows`].
@@ -314,6 +345,11 @@ impl Reading {
         }
         Ok(found)
     }
+}
+
+/// How many of so many parts each of so many workers reads at once: not more than leave some for the others.
+fn read_at_once(parts: usize, workers: usize) -> usize {
+    (parts / workers.max(1)).clamp(1, READ_AT_ONCE)
 }
 
 /// Hands out numbers, each once.

@@ -7,29 +7,29 @@ use arrow::{
     datatypes::{DataType, SchemaRef},
 };
 use datafusion::{
+    common::runtime::SpawnedTask,
     error::{DataFusionError, Result},
     execution::{
         TaskContext,
         memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation},
     },
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use tokio::sync::Semaphore;
 use vintner_join::{
     BestRows, EntityColumns, EntityRows, EntityRowsBuilder, JoinSpec, OutputFeature, ViewAnswer,
     output_batch,
 };
 
-use super::{
-    answer::{Question, READERS_PER_CORE},
-    counts::ViewCounts,
-};
+use super::{answer::Question, counts::ViewCounts};
 use crate::feature_table::FeatureTable;
 
 /// What of the pool a chunk is reckoned to fill; the rest is for what cannot be reckoned, texts above all.
 const SHARE: f64 = 0.6;
 /// What a value is reckoned to take whose size is not known before it is read.
 const UNKNOWN_VALUE: usize = 48;
+/// Views that are read beside each other when each is for all workers.
+const VIEWS_AT_ONCE: usize = 2;
 /// Chunks are not made smaller than that: then the join says that it needs more memory.
 const LEAST_ROWS: usize = 1024;
 
@@ -69,7 +69,7 @@ impl Join {
         let texts = texts.filter(|field| is_of_unknown_size(field.data_type()));
         let row = values
             + texts.count() * UNKNOWN_VALUE
-            + BestRows::memory_of(self.workers() * READERS_PER_CORE)
+            + BestRows::memory_of(VIEWS_AT_ONCE * self.workers())
             + self.spec.views.len() * 5 * size_of::<u32>();
         let reckoned = chunk.memory() + chunk.rows() * row;
         #[expect(
@@ -88,19 +88,22 @@ impl Join {
     pub(super) async fn join(&self, entity_rows: EntityRows) -> Result<Joined> {
         let reservation = self.reservation("entity rows");
         reservation.try_resize(entity_rows.memory())?;
-        // A view of few parts leaves workers to others; one of many has them all.
+        // A view of few parts leaves workers to others. One of many has them all, and another one beside it, for what
+        // is done by one worker in between.
         let workers = self.workers();
-        let free = Arc::new(Semaphore::new(workers));
-        let questions = (0..self.spec.views.len()).map(|view| Question {
+        let free = Arc::new(Semaphore::new(VIEWS_AT_ONCE * workers));
+        let indexes = entity_rows.indexes.iter().zip(self.tables.iter());
+        let questions = indexes.enumerate().map(|(view, (index, table))| Question {
             spec: Arc::clone(&self.spec),
             view,
-            table: self.tables[view].clone(),
-            index: Arc::clone(&entity_rows.indexes[view]),
+            table: table.clone(),
+            index: Arc::clone(index),
         });
-        let answers = questions.map(|question| {
+        let questions: Vec<_> = questions.collect();
+        let answers = futures::stream::iter(questions).map(|question| {
             let free = Arc::clone(&free);
             let reservation = self.reservation(&self.spec.views[question.view].view.to_string());
-            async move {
+            let answer = async move {
                 let started = Instant::now();
                 let units = question.open().await?;
                 let open_time = started.elapsed();
@@ -113,21 +116,21 @@ impl Join {
                 let (answer, mut counts) = question.answer(units, wanted, &reservation).await?;
                 counts.open_time = open_time;
                 Ok::<_, DataFusionError>((answer, counts, reservation))
-            }
+            };
+            SpawnedTask::spawn(answer).join_unwind()
         });
-        let answers: Vec<_> = futures::stream::iter(answers.collect::<Vec<_>>())
-            .buffered(workers + 1)
-            .try_collect()
-            .await?;
+        let mut answers = answers.buffered(VIEWS_AT_ONCE * workers + 1);
         let mut joined = Joined {
             schema: SchemaRef::clone(&self.schema),
             features: Arc::clone(&self.features),
             entity_rows,
-            views: Vec::with_capacity(answers.len()),
-            counts: Vec::with_capacity(answers.len()),
+            views: Vec::with_capacity(self.spec.views.len()),
+            counts: Vec::with_capacity(self.spec.views.len()),
             _reservations: vec![reservation],
         };
-        for (answer, counts, reservation) in answers {
+        while let Some(answer) = answers.next().await {
+            let answer = answer.map_err(|err| DataFusionError::ExecutionJoin(Box::new(err)))?;
+            let (answer, counts, reservation) = answer?;
             joined.views.push(answer);
             joined.counts.push(counts);
             joined._reservations.push(reservation);

@@ -1,0 +1,25 @@
+//! The process's allocator: mimalloc, which is told to give pages back to the system soon.
+//!
+//! A join or a run frees as much as it takes, a row group at a time. By default mimalloc keeps what is freed for a second,
+//! and a second of work is hundreds of megabytes: a run over 10 M rows of 10 floats peaked at 690 MB. With 50 ms it is
+//! 540 MB, in the same time. With none at all the time grows by a third, since every buffer's pages are new.
+
+use libmimalloc_sys::{mi_option_set, mi_option_t};
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// `mi_option_purge_delay` of mimalloc's header, which its binding leaves out.
+const PURGE_DELAY: mi_option_t = 15;
+const MILLISECONDS: std::ffi::c_long = 50;
+
+/// Freed pages go back to the system after 50 ms.
+#[expect(
+    unsafe_code,
+    reason = "an option of the allocator, a number for a number, which may be set at any time"
+)]
+pub(crate) fn give_back_soon() {
+    // SAFETY: mimalloc checks the option's number, and reads the value as a number only.
+    unsafe { mi_option_set(PURGE_DELAY, MILLISECONDS) }
+}
