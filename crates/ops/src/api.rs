@@ -15,8 +15,8 @@ use vintner_core::{
 };
 pub use vintner_offline::{
     datasets::{ContentHash, Dataset, KeptRows, ResultRows, TableRead},
-    historical::{Split, SplitError},
-    spine::{Snapshots, SnapshotsError},
+    historical::Split,
+    spine::Snapshots,
 };
 pub use vintner_registry::ObjectKind;
 use vintner_registry::{

@@ -30,4 +30,4 @@ pub use file_format::FileFormat;
 pub use plan::{DatasetOptions, DatasetPlan, plan_dataset};
 pub use result_file::{ResultFile, Written};
 pub use run::DatasetRun;
-pub use split::{Split, SplitError, SplitText};
+pub use split::{Split, SplitError};

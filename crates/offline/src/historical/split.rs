@@ -56,13 +56,13 @@ enum Rule {
     },
 }
 
-/// A split as it is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SplitText {
+/// A split as manifests have it.
+#[derive(Serialize, Deserialize)]
+struct SplitText {
     /// The parts: `train=0.8,test=0.2`, or `train=2013-09-01,test`.
-    pub parts: String,
+    parts: String,
     /// The columns whose values decide in a split by fractions; without it, the join keys.
-    pub by: Option<Vec<String>>,
+    by: Option<Vec<String>>,
 }
 
 /// Why a text is no split.
