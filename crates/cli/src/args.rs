@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use vintner_core::{
-    DatasetName, FeatureRef, RegistryVersion, ServiceName, Timestamp, Ttl, ViewName,
+    ColumnName, DatasetName, FeatureRef, RegistryVersion, ServiceName, Timestamp, Ttl, ViewName,
 };
 use vintner_ops::api::DEFAULT_RETENTION;
 
@@ -214,14 +214,40 @@ pub(crate) struct Features {
     pub(crate) features: Vec<FeatureRef>,
 }
 
+/// Which entity rows.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Spine {
+    /// The entity rows: a Parquet, CSV or Arrow IPC file, by its extension
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) entity_rows: Option<PathBuf>,
+    /// One row for every key that is known at this moment
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<Timestamp>,
+    /// One row for every key at each moment from the first time to the second
+    #[arg(long, value_names = ["FROM", "TO"], num_args = 2, requires = "every")]
+    pub(crate) between: Option<Vec<Timestamp>>,
+    /// The rows of a SELECT over feature views and sources
+    #[arg(long, value_name = "SQL")]
+    pub(crate) spine: Option<String>,
+}
+
 /// `get-historical`
 #[derive(Debug, Args)]
 pub(crate) struct GetHistorical {
     #[command(flatten)]
     pub(crate) features: Features,
-    /// The entity rows: a Parquet, CSV or Arrow IPC file, by its extension
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) entity_rows: PathBuf,
+    #[command(flatten)]
+    pub(crate) spine: Spine,
+    /// With --between: the distance from one moment to the next, like 1d
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "between",
+        // A requirement alone is not looked at when another flag of its group is there.
+        conflicts_with_all = ["entity_rows", "at", "spine"]
+    )]
+    pub(crate) every: Option<Ttl>,
     /// Where to write the training rows: .parquet, .csv or .arrow
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) out: PathBuf,
@@ -240,6 +266,12 @@ pub(crate) struct GetHistorical {
     /// Say what was read of each view, what was left out, and where the time went
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Add a column `split`: train=0.8,test=0.2 by key, or train=2013-09-01,test by time
+    #[arg(long, value_name = "PART=FRACTION|TIME,...")]
+    pub(crate) split: Option<String>,
+    /// The columns whose values decide a split by fractions [default: the join keys]
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',', num_args = 1.., requires = "split")]
+    pub(crate) split_by: Option<Vec<ColumnName>>,
     /// Save the dataset under this name: keep what is needed to make the same rows again
     #[arg(long, value_name = "NAME")]
     pub(crate) save: Option<DatasetName>,

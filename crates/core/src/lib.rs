@@ -37,8 +37,8 @@ pub use feature_ref::{FeatureRef, FeatureRefError, FeatureSelector};
 pub use feature_type::{FeatureType, ScalarType, UnknownType};
 pub use ids::{RegistryVersion, ViewId, ViewVersion};
 pub use name::{
-    ColumnName, DatasetName, EntityName, FeatureName, NameError, ProjectName, ServiceName,
-    SourceName, ViewName,
+    ColumnName, DatasetName, EntityName, FeatureName, NameError, PartName, ProjectName,
+    ServiceName, SourceName, ViewName,
 };
 pub use schema::{FeatureField, JoinKey, KeySchema, KeySchemaError};
 pub use time::{

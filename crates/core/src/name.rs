@@ -166,6 +166,7 @@ kinds! {
     View, ViewName, "feature view", true, [];
     Service, ServiceName, "feature service", true, [];
     Dataset, DatasetName, "dataset", true, [];
+    Part, PartName, "part", true, [];
     Feature, FeatureName, "feature", false, [];
     Column, ColumnName, "column", false, [];
 }

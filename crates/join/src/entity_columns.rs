@@ -66,11 +66,11 @@ pub fn time_type_fits(found: &DataType) -> bool {
 }
 
 /// A column as its join key's type. `first_row` is the number of rows before this column's first, for errors.
-pub(crate) fn key_column(
-    column: &ArrayRef,
-    join_key: &JoinKey,
-    first_row: usize,
-) -> Result<ArrayRef> {
+///
+/// # Errors
+/// [`JoinError::Value`] for a value that the type does not have; [`JoinError::KeyColumn`] for a column that
+/// [`key_type_fits`] refuses.
+pub fn key_column(column: &ArrayRef, join_key: &JoinKey, first_row: usize) -> Result<ArrayRef> {
     let wanted = join_key.key_type.arrow();
     if *column.data_type() == wanted {
         return Ok(ArrayRef::clone(column));
@@ -100,12 +100,12 @@ pub(crate) fn key_column(
     }
 }
 
-/// A column as moments; none where it is null.
-pub(crate) fn times(
-    column: &ArrayRef,
-    name: &str,
-    first_row: usize,
-) -> Result<Vec<Option<Timestamp>>> {
+/// A column as moments; none where it is null. `first_row` is the number of rows before this column's first, for errors.
+///
+/// # Errors
+/// [`JoinError::Value`] for a moment that cannot be held; [`JoinError::TimeColumn`] for a column that
+/// [`time_type_fits`] refuses.
+pub fn times(column: &ArrayRef, name: &str, first_row: usize) -> Result<Vec<Option<Timestamp>>> {
     let micros: Vec<Option<i64>> = match column.data_type() {
         DataType::Null => return Ok(vec![None; column.len()]),
         DataType::Dictionary(_, values) if time_type_fits(values) => {

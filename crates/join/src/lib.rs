@@ -64,7 +64,7 @@ mod winners;
 mod tests;
 
 pub use best_rows::{Address, BestRows};
-pub use entity_columns::{EntityValueError, key_type_fits, time_type_fits};
+pub use entity_columns::{EntityValueError, key_column, key_type_fits, time_type_fits, times};
 pub use entity_index::EntityIndex;
 pub use entity_rows::{EntityColumns, EntityRows, EntityRowsBuilder};
 pub use error::{JoinError, Result};

@@ -20,4 +20,5 @@ mod parquet_file;
 pub mod planner;
 pub mod runs;
 pub mod sources;
+pub mod spine;
 pub mod stream;

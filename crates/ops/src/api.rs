@@ -13,7 +13,11 @@ use vintner_core::{
     Boundary, DatasetName, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion,
     Timestamp, Ttl, Value, ViewId, ViewName,
 };
-pub use vintner_offline::datasets::{ContentHash, Dataset, KeptRows, ResultRows, TableRead};
+pub use vintner_offline::{
+    datasets::{ContentHash, Dataset, KeptRows, ResultRows, TableRead},
+    historical::Split,
+    spine::Snapshots,
+};
 pub use vintner_registry::ObjectKind;
 use vintner_registry::{
     model::{Entity, FeatureService, Source, ViewRevision},
@@ -51,7 +55,7 @@ pub trait Operations: Send + Sync {
     async fn get_historical(
         &self,
         request: &HistoricalRequest,
-        entity_rows: EntityRows,
+        spine: Spine,
     ) -> Result<TrainingRows, OpsError>;
 
     /// The saved training datasets, in the order of their names.
@@ -297,6 +301,8 @@ pub struct HistoricalRequest {
     pub boundary: Boundary,
     /// The entity rows' time column; without it `event_timestamp`, else the only timestamp column.
     pub timestamp_column: Option<String>,
+    /// Into which parts the rows are split, if they are: a column `split` says each row's.
+    pub split: Option<Split>,
     /// Whether what is needed to make the same rows again is kept, and under which name.
     pub save: Option<SaveAs>,
 }
@@ -313,6 +319,18 @@ pub struct SaveAs {
 /// Record batches as they come.
 pub type BatchStream = BoxStream<'static, Result<RecordBatch, OpsError>>;
 
+/// Which entity rows a training dataset is made of.
+pub enum Spine {
+    /// Those that the caller has.
+    Rows(EntityRows),
+    /// Every key that is known at a moment: one row each, with the join keys and `event_timestamp`.
+    At(Timestamp),
+    /// Every key that is known at each of many moments.
+    Snapshots(Snapshots),
+    /// The rows of a SELECT over the project's feature views and sources.
+    Query(String),
+}
+
 /// The training job's rows.
 pub struct EntityRows {
     /// Their columns.
@@ -323,7 +341,7 @@ pub struct EntityRows {
 
 /// The answer to a [`HistoricalRequest`]: exactly the entity rows, in their order, with the features.
 pub struct TrainingRows {
-    /// The entity rows' columns, then the features in the order asked.
+    /// The entity rows' columns, then the features in the order asked, then `split` if they are split.
     pub schema: SchemaRef,
     /// The rows.
     pub batches: BatchStream,

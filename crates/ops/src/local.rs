@@ -7,6 +7,8 @@ mod maintenance;
 mod materialize;
 mod online;
 mod resolve;
+mod spine;
+mod tables;
 mod training;
 
 use std::{
@@ -20,6 +22,7 @@ use async_trait::async_trait;
 use catalog::StoredView;
 use materialize::{load_online, micros_since};
 use online::ReadPlans;
+use spine::Stores;
 use tokio::sync::OnceCell;
 pub(crate) use training::historical_error;
 use vintner_core::{
@@ -45,10 +48,10 @@ use vintner_repo::{Deployment, RepoFile};
 
 use crate::{
     api::{
-        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, HistoricalRequest,
+        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, HistoricalRequest,
         MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
-        Operations, Phase, PlanReport, Run, Scope, Summary, TrainingRows, VacuumRequest, Version,
-        ViewCompaction, ViewRun, ViewVacuum,
+        Operations, Phase, PlanReport, Run, Scope, Spine, Summary, TrainingRows, VacuumRequest,
+        Version, ViewCompaction, ViewRun, ViewVacuum,
     },
     error::{Fault, OpsError},
 };
@@ -393,20 +396,18 @@ impl Operations for Local {
     async fn get_historical(
         &self,
         request: &HistoricalRequest,
-        entity_rows: EntityRows,
+        spine: Spine,
     ) -> Result<TrainingRows, OpsError> {
         let snapshot = self.snapshot().await?;
         let project = self.project(&snapshot)?;
-        training::get_historical(
-            &self.offline,
-            self.session()?,
-            &snapshot,
-            (&self.project, project),
-            request,
-            entity_rows,
-            self.clock.now(),
-        )
-        .await
+        let stores = Stores {
+            offline: &self.offline,
+            sources: &Sources::new(&self.root),
+            project: &self.project,
+        };
+        let of = (snapshot.as_ref(), project);
+        let (session, now) = (self.session()?, self.clock.now());
+        training::get_historical(stores, session, of, request, spine, now).await
     }
 
     async fn datasets(&self) -> Result<Vec<Dataset>, OpsError> {

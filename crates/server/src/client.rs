@@ -17,10 +17,9 @@ use vintner_core::{DatasetName, KeySchema, RegistryVersion, ViewName};
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Changes, CheckReport, Dataset, Detail, EntityRows, HistoricalRequest,
-        MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
-        PlanReport, Run, Summary, TrainingRows, VacuumRequest, Version, ViewCompaction, ViewRun,
-        ViewVacuum,
+        ApplyReport, Changes, CheckReport, Dataset, Detail, HistoricalRequest, MaterializeEvent,
+        MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, PlanReport, Run, Spine,
+        Summary, TrainingRows, VacuumRequest, Version, ViewCompaction, ViewRun, ViewVacuum,
     },
 };
 use vintner_proto::{
@@ -225,9 +224,9 @@ impl Operations for Client {
     async fn get_historical(
         &self,
         request: &HistoricalRequest,
-        entity_rows: EntityRows,
+        spine: Spine,
     ) -> Result<TrainingRows, OpsError> {
-        historical::get(self, request, entity_rows).await
+        historical::get(self, request, spine).await
     }
 
     async fn datasets(&self) -> Result<Vec<Dataset>, OpsError> {

@@ -1,4 +1,5 @@
-//! Arrow Flight: `DoExchange` joins entity rows with features, `DoGet` makes the rows of a saved dataset again.
+//! Arrow Flight: `DoExchange` joins entity rows with features; `DoGet` joins features with entity rows that the service
+//! makes, or makes the rows of a saved dataset again.
 //!
 //! 1. The caller's first message has a descriptor of type `CMD`, whose bytes are a [`Command`] in JSON.
 //! 2. The caller sends the entity rows as any Flight stream: the schema (it may be in the first message), then record
@@ -32,11 +33,11 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use vintner_core::RegistryVersion;
 use vintner_ops::{
     Fault, Operations, OpsError,
-    api::{BatchStream, EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
+    api::{BatchStream, EntityRows, HistoricalReport, HistoricalRequest, Spine, TrainingRows},
 };
 
 use crate::{
-    command::{self, Closing, Command, Opening, Report},
+    command::{self, Asked, Closing, Command, Opening, Report},
     flight_data::{self, Encoder},
     status,
 };
@@ -57,6 +58,13 @@ impl FlightHandlers {
         let first = messages.message().await?.unwrap_or_default();
         let Command::GetHistorical(command) = command_in(first.flight_descriptor.as_ref())
             .map_err(|error| status::from_error(&error))?;
+        let spine = command.spine();
+        if spine.map_err(|error| status::unreadable(&error))?.is_some() {
+            return Err(status::from_error(&OpsError::new(
+                Fault::Request,
+                "a DoExchange sends its entity rows; ask for `at`, `between` or `spine` with a DoGet",
+            )));
+        }
         let request =
             HistoricalRequest::try_from(command).map_err(|error| status::unreadable(&error))?;
         let max_message_bytes = self.max_message_bytes;
@@ -73,7 +81,7 @@ impl FlightHandlers {
             .map_err(unreadable_rows)
             .map_err(|error| status::from_error(&error))?;
         let batches = entity_batches(decoder);
-        let rows = EntityRows { schema, batches };
+        let rows = Spine::Rows(EntityRows { schema, batches });
         let answer = self.ops.get_historical(&request, rows).await;
         Ok(training_messages(
             answer.map_err(|error| status::from_error(&error))?,
@@ -187,7 +195,7 @@ fn json(value: &impl Serialize) -> Bytes {
 /// Says what is there instead of the call.
 fn only_rows<T>() -> Result<Response<T>, Status> {
     Err(status::unsupported(
-        "of Arrow Flight, Vintner answers DoExchange (send entity rows, receive training rows) and DoGet (a saved dataset)",
+        "of Arrow Flight, Vintner answers DoExchange (send entity rows, receive training rows) and DoGet (rows that the service makes, or a saved dataset)",
     ))
 }
 
@@ -247,9 +255,11 @@ impl FlightService for FlightHandlers {
         &self,
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
-        let dataset = command::Ticket::read(&request.into_inner().ticket);
-        let dataset = dataset.map_err(|error| status::from_error(&error))?;
-        let rows = self.ops.reproduce(&dataset).await;
+        let asked = command::Ticket::read(&request.into_inner().ticket);
+        let rows = match asked.map_err(|error| status::from_error(&error))? {
+            Asked::Reproduce(dataset) => self.ops.reproduce(&dataset).await,
+            Asked::GetHistorical(request, spine) => self.ops.get_historical(&request, spine).await,
+        };
         let rows = rows.map_err(|error| status::from_error(&error))?;
         Ok(Response::new(training_messages(rows)))
     }

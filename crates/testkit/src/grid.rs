@@ -238,8 +238,19 @@ fn view_of(
     ttl: u64,
     rows: std::ops::Range<usize>,
 ) -> impl Strategy<Value = View> + use<> {
+    view_on(1, key_types, times, ttl, rows)
+}
+
+/// A view with at least so many of the key columns.
+fn view_on(
+    least: usize,
+    key_types: &[KeyType],
+    times: &[Timestamp],
+    ttl: u64,
+    rows: std::ops::Range<usize>,
+) -> impl Strategy<Value = View> + use<> {
     let columns: Vec<usize> = (0..key_types.len()).collect();
-    let (count, key_types, times) = (1..=columns.len(), key_types.to_vec(), times.to_vec());
+    let (count, key_types, times) = (least..=columns.len(), key_types.to_vec(), times.to_vec());
     let ttl = sample::select(vec![None, Ttl::from_micros(ttl)]);
     (sample::subsequence(columns, count), ttl, features()).prop_flat_map(
         move |(keys, ttl, features)| {
@@ -318,6 +329,42 @@ pub fn long_case() -> impl Strategy<Value = JoinCase> {
             },
         )
     })
+}
+
+/// Up to three views that all have the same keys, without entity rows, and moments in ascending order at which their
+/// keys can be asked for. All features are outputs.
+pub fn snapshots_case() -> impl Strategy<Value = (JoinCase, Vec<Timestamp>)> {
+    let key_types = prop::collection::vec(sample::select(KeyType::ALL.to_vec()), 1..=3);
+    let around = (
+        sample::select(ANCHORS.to_vec()),
+        sample::select(TTLS.to_vec()),
+    );
+    (key_types, around, modes()).prop_flat_map(
+        |(key_types, (anchor, ttl), (knowledge, boundary))| {
+            let times = instants(anchor, ttl);
+            let view = view_on(key_types.len(), &key_types, &times, ttl, 0..24);
+            let views = prop::collection::vec(view, 1..=3);
+            let moments = sample::subsequence(times.clone(), 1..=times.len());
+            (views, moments).prop_map(move |(views, moments)| {
+                let key_columns = key_types.iter().enumerate();
+                let outputs = views
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(v, view)| (0..view.features.len()).map(move |f| (v, f)));
+                let case = JoinCase {
+                    key_columns: key_columns
+                        .map(|(i, &key_type)| (format!("k{i}"), key_type))
+                        .collect(),
+                    entity_rows: vec![],
+                    outputs: outputs.collect(),
+                    views,
+                    knowledge,
+                    boundary,
+                };
+                (case, moments)
+            })
+        },
+    )
 }
 
 /// For every pair of event and created time a key of its own with one row, asked about at every time.

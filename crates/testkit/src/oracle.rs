@@ -139,6 +139,36 @@ pub fn winner<'a>(
     best
 }
 
+/// The keys that are known at moments: for each moment, in the order given, every key of which some view has a row that
+/// counts then, whatever its ttl; in the order of the keys. All views have all key columns as their join keys.
+pub fn known(case: &JoinCase, moments: &[Timestamp]) -> Vec<EntityRow> {
+    let mut keys: Vec<&Vec<KeyValue>> = Vec::new();
+    for row in case.views.iter().flat_map(|view| &view.rows) {
+        if !keys.contains(&&row.keys) {
+            keys.push(&row.keys);
+        }
+    }
+    keys.sort();
+    let mut known = Vec::new();
+    for &at in moments {
+        for key in &keys {
+            let mut counts = false;
+            for row in case.views.iter().flat_map(|view| &view.rows) {
+                if row.keys == **key && visible(row.time, at, None, case.knowledge, case.boundary) {
+                    counts = true;
+                }
+            }
+            if counts {
+                known.push(EntityRow {
+                    keys: key.iter().cloned().map(Some).collect(),
+                    time: Some(at),
+                });
+            }
+        }
+    }
+    known
+}
+
 /// What an online read at `now` gives for a key: one cell per feature, and the event time of the row behind them.
 /// Defaults are not filled in.
 pub fn online(
@@ -326,6 +356,33 @@ mod tests {
                 want,
                 "{at} {knowledge:?} {boundary:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_key_is_known_from_its_first_row_on() {
+        use {Boundary::*, Knowledge::*};
+        let case = |knowledge, boundary| JoinCase {
+            key_columns: vec![("k0".into(), KeyType::Int64)],
+            entity_rows: vec![],
+            views: vec![
+                view(5, &[(10, 12, None), (30, 30, None)]),
+                view(1, &[(20, 7, None)]),
+            ],
+            outputs: vec![],
+            knowledge,
+            boundary,
+        };
+        for (knowledge, boundary, want) in [
+            (Event, At, &[10, 11, 12, 100][..]),
+            (Event, Before, &[11, 12, 100]),
+            (Available, At, &[12, 100]),
+            (Available, Before, &[12, 100]),
+        ] {
+            let moments = [9, 10, 11, 12, 100].map(us);
+            let known = known(&case(knowledge, boundary), &moments);
+            let at: Vec<_> = known.iter().map(|row| row.time.unwrap().micros()).collect();
+            assert_eq!(at, want, "{knowledge:?} {boundary:?}");
         }
     }
 

@@ -117,6 +117,14 @@ fn describe(dataset: &Dataset) -> String {
         "timestamp column",
         dataset.timestamp_column.as_deref().unwrap_or_default(),
     );
+    page.line(
+        "split",
+        dataset
+            .split
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+    );
     let kept = &dataset.entity_rows;
     page.line(
         "entity rows",

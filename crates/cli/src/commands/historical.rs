@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use vintner_core::ViewId;
+use vintner_core::{Ttl, ViewId};
 use vintner_ops::{
-    api::{HistoricalReport, HistoricalRequest, JoinWork, SaveAs},
+    Operations,
+    api::{HistoricalReport, HistoricalRequest, JoinWork, SaveAs, Snapshots, Spine, Split},
     files,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -47,6 +48,10 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             args::Boundary::Before => vintner_core::Boundary::Before,
         },
         timestamp_column: args.timestamp_column,
+        split: match args.split {
+            Some(parts) => Some(Split::new(&parts, args.split_by).map_err(Failure::input)?),
+            None => None,
+        },
         save: args.save.map(|name| SaveAs {
             name,
             author: deployment::author(),
@@ -54,16 +59,14 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     };
     let started = std::time::Instant::now();
     let operations = deployment::open(global).await?;
-    let keys = match args.entity_rows.extension() {
-        // Only text does not say what its columns are.
-        Some(extension) if extension.eq_ignore_ascii_case("csv") => {
-            let keys = operations.join_keys(&request.features).await?;
-            keys.join_keys().to_vec()
-        }
-        _ => vec![],
-    };
-    let entity_rows = files::read_entity_rows(&args.entity_rows, &keys).await?;
-    let rows = operations.get_historical(&request, entity_rows).await?;
+    let spine = spine(
+        args.spine,
+        args.every,
+        operations.as_ref(),
+        &request.features,
+    )
+    .await?;
+    let rows = operations.get_historical(&request, spine).await?;
     let registry_version = rows.registry_version;
     let bar = progress::spinner();
     let report = files::write_training_rows(&args.out, rows, {
@@ -108,6 +111,36 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
         }
     }
     Ok(Exit::Done)
+}
+
+/// The entity rows that the flags name.
+async fn spine(
+    spine: args::Spine,
+    every: Option<Ttl>,
+    operations: &dyn Operations,
+    features: &FeatureRequest,
+) -> Result<Spine, Failure> {
+    if let Some(file) = spine.entity_rows {
+        let keys = match file.extension() {
+            // Only text does not say what its columns are.
+            Some(extension) if extension.eq_ignore_ascii_case("csv") => {
+                let keys = operations.join_keys(features).await?;
+                keys.join_keys().to_vec()
+            }
+            _ => vec![],
+        };
+        return Ok(Spine::Rows(files::read_entity_rows(&file, &keys).await?));
+    }
+    match (spine.at, spine.between.as_deref(), every, spine.spine) {
+        (Some(at), ..) => Ok(Spine::At(at)),
+        (_, Some(&[from, to]), Some(every), _) => Snapshots::new(from, to, every)
+            .map(Spine::Snapshots)
+            .map_err(Failure::input),
+        (.., Some(sql)) => Ok(Spine::Query(sql)),
+        _ => Err(Failure::input(
+            "name --entity-rows, --at, --between with --every, or --spine",
+        )),
+    }
 }
 
 /// What was read, what was left out, and where the time went.

@@ -16,5 +16,6 @@ mod kill;
 mod kill_redis;
 mod main_job;
 mod maintenance;
+mod spine;
 mod stores;
 mod transports;

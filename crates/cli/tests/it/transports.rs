@@ -244,6 +244,84 @@ fn a_training_dataset_is_the_same_locally_and_through_flight() {
     }
 }
 
+#[test]
+fn rows_that_are_made_and_their_parts_are_the_same_locally_and_through_flight() {
+    let repo = Repo::new();
+    repo.done(&["apply", "--yes"]);
+    repo.done(&["materialize"]);
+    let service = repo.serve();
+    let joined = "SELECT p.customer_id, o.ordered_at AS event_timestamp, o.amount, p.plan AS \"Plan of then\" \
+                  FROM customer_profile p JOIN orders o USING (customer_id)";
+    for flags in [
+        &["--at", "2026-02-11T00:00:00.000001Z"][..],
+        &["--at", "2026-01-31", "--knowledge", "available"],
+        &[
+            "--between",
+            "2026-01-01",
+            "2026-03-01",
+            "--every",
+            "12h",
+            "--boundary",
+            "before",
+        ],
+        &[
+            "--spine",
+            joined,
+            "--split",
+            "train=2026-02-01,valid=2026-02-11T20:15:00Z,test",
+        ],
+        &[
+            "--spine",
+            joined,
+            "--split",
+            "train=0.6,test=0.4",
+            "--split-by",
+            "amount_cents",
+        ],
+        &["--spine", joined, "--split", "train=0.6,test=0.4"],
+        &[
+            "--entity-rows",
+            "data/decisions.csv",
+            "--split",
+            "a=0.6,b=0.4",
+            "--split-by",
+            "churned,customer_id",
+        ],
+        &["--spine", "SELECT customer, 1 FROM orders"],
+        &[
+            "--spine",
+            "SELECT customer_id, CAST(plan AS BIGINT) AS n, event_timestamp FROM customer_profile",
+        ],
+        &["--at", "2026-01-31", "--split", "train=0.6,test=0.5"],
+        &["--between", "2026-01-01", "2026-03-01", "--every", "1us"],
+    ] {
+        let answers = [&[][..], &["--server", &service.url]].map(|through| {
+            let out = repo.path("out/made.parquet");
+            let _ = fs::remove_file(&out);
+            let args = [
+                "get-historical",
+                "--service",
+                "churn_model",
+                "--out",
+                out.to_str().unwrap(),
+            ];
+            let ended = repo.run(&[&args, flags, &["--format", "json"], through].concat());
+            let mut report: Json = serde_json::from_str(&ended.stdout).unwrap_or(Json::Null);
+            without_times(&mut report);
+            (ended.code, ended.stderr, report, fs::read(out).ok())
+        });
+        let [local, remote] = answers;
+        assert_eq!(local, remote, "{flags:?}");
+        assert_eq!(
+            local.0 == Some(0),
+            local.3.is_some(),
+            "{flags:?}: {}",
+            local.1
+        );
+        assert!(matches!(local.0, Some(0 | 2)), "{flags:?}: {}", local.1);
+    }
+}
+
 /// Sensors whose keys are text, also where they look like numbers: `007` is not `7`.
 fn sensors() -> Repo {
     let repo = Repo::empty();

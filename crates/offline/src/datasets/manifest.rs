@@ -7,6 +7,7 @@ use vintner_core::{
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
 use super::ContentHash;
+use crate::historical::Split;
 
 /// How a training dataset was made, by whom and when: all that is needed to make it again, and to see that it is the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct Dataset {
     pub boundary: Boundary,
     /// The entity rows' time column, if it was named.
     pub timestamp_column: Option<String>,
+    /// Into which parts the rows were split. Manifests of before there were splits do not say.
+    #[serde(default)]
+    pub split: Option<Split>,
     /// The tables that were read, one per view version.
     pub tables: Vec<TableRead>,
     /// The entity rows.

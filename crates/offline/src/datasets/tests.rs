@@ -17,7 +17,10 @@ use vintner_core::{Boundary, DatasetName, Knowledge, RegistryVersion, Timestamp}
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
 use super::*;
-use crate::delta::{OfflineStore, faulty::FaultyStore};
+use crate::{
+    delta::{OfflineStore, faulty::FaultyStore},
+    historical::Split,
+};
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let fields = columns.iter().map(|(name, column)| {
@@ -246,6 +249,7 @@ async fn save(datasets: &Datasets, name: &DatasetName) -> Result<Dataset, Datase
         knowledge: Knowledge::Available,
         boundary: Boundary::Before,
         timestamp_column: Some("at".to_owned()),
+        split: Some(Split::new("train=0.8,test=0.2", None).unwrap()),
         tables: vec![
             TableRead {
                 view: "weather@2".parse().unwrap(),
@@ -314,6 +318,10 @@ async fn a_manifest_says_how_a_dataset_was_made() {
       "knowledge": "available",
       "boundary": "before",
       "timestamp_column": "at",
+      "split": {
+        "parts": "train=0.8,test=0.2",
+        "by": null
+      },
       "tables": [
         {
           "view": "weather@2",

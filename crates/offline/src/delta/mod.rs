@@ -1,7 +1,7 @@
 //! The offline store: one Delta table per view version, written by whole commits.
 //!
 //! Start at [`OfflineStore`]; [`Table`] is one Delta table, [`TableState`] one version of it, [`Change`] what the
-//! next version does. [`layout`] says which columns a view's table has.
+//! next version does. [`layout`] says which columns a view's table has, [`OpenTable`] reads them.
 //!
 //! * Holds always: a version is written with put-if-absent on top of exactly the version it was planned from. A
 //!   data file without a commit is invisible. A commit is all or nothing, on a local folder also after a power cut.
@@ -25,6 +25,7 @@ pub(crate) mod faulty;
 pub use change::{Change, Columns, Effect};
 pub use error::DeltaError;
 pub use layout::ViewLayout;
+pub use scan::OpenTable;
 pub use store::OfflineStore;
 pub use table::{DataFile, Table, TableState};
 

@@ -13,62 +13,106 @@ use datafusion::{
     prelude::SessionConfig,
 };
 use deltalake::{DeltaTable, delta_datafusion::FileSelection};
-use vintner_core::ProjectName;
+use vintner_core::{ProjectName, ViewId};
 use vintner_registry::model::ViewRevision;
 
 use super::{
     error::DeltaError,
     layout::ViewLayout,
     store::OfflineStore,
-    table::{DataFile, TableState},
+    table::{DataFile, Table, TableState},
 };
 use crate::feature_table::{FeatureFile, FeatureTable};
 
-impl OfflineStore {
-    /// A view's rows, as of a version of its table or as of now. Out: exactly the columns of [`ViewLayout`]. A
-    /// feature that the table does not have yet reads as null; a column that the view no longer has is left out.
-    /// No row before the first write.
-    ///
-    /// # Errors
-    /// [`DeltaError`], also when a column of the table has another type than the view says.
-    pub async fn scan(
-        &self,
-        project: &ProjectName,
-        view: &ViewRevision,
-        version: Option<u64>,
-    ) -> Result<Arc<dyn TableProvider>, DeltaError> {
-        let table = self.table(project, &view.id)?;
-        let layout = ViewLayout::of(view);
-        let state = match version {
-            Some(version) => Some(table.at(version).await?),
-            None => table.newest().await?,
-        };
-        match state {
-            Some(state) => state.provider(&layout, None).await,
-            None => Ok(Arc::new(EmptyTable::new(layout.arrow().clone()))),
-        }
-    }
+/// A view's table at one version of it, or before its first write, when it has no rows.
+#[derive(Clone, Debug)]
+pub struct OpenTable {
+    view: ViewId,
+    layout: ViewLayout,
+    table: Table,
+    state: Option<TableState>,
 }
 
 impl OfflineStore {
-    /// The files of a view's rows, as of a version of its table or as of now. No file before the first write.
+    /// A view's table as of now.
     ///
     /// # Errors
-    /// [`DeltaError`], also when a column of the table has another type than the view says.
-    pub async fn feature_table(
+    /// [`DeltaError`] when its log cannot be read.
+    pub async fn open_newest(
+        &self,
+        project: &ProjectName,
+        view: &ViewRevision,
+    ) -> Result<OpenTable, DeltaError> {
+        let table = self.table(project, &view.id)?;
+        let state = table.newest().await?;
+        Ok(OpenTable::of(view, table, state))
+    }
+
+    /// A view's table as of a version of it; none is before the first write.
+    ///
+    /// # Errors
+    /// [`DeltaError`] when there is no such version, or the log cannot be read.
+    pub async fn open_at(
         &self,
         project: &ProjectName,
         view: &ViewRevision,
         version: Option<u64>,
-    ) -> Result<FeatureTable, DeltaError> {
+    ) -> Result<OpenTable, DeltaError> {
         let table = self.table(project, &view.id)?;
         let state = match version {
             Some(version) => Some(table.at(version).await?),
-            None => table.newest().await?,
+            None => None,
         };
-        match state {
-            Some(state) => state.feature_table(&ViewLayout::of(view)),
-            None => Ok(FeatureTable::empty(table.location())),
+        Ok(OpenTable::of(view, table, state))
+    }
+}
+
+impl OpenTable {
+    fn of(view: &ViewRevision, table: Table, state: Option<TableState>) -> Self {
+        Self {
+            view: view.id.clone(),
+            layout: ViewLayout::of(view),
+            table,
+            state,
+        }
+    }
+
+    /// The view version whose table it is.
+    pub fn view(&self) -> &ViewId {
+        &self.view
+    }
+
+    /// The version; none before the first write.
+    pub fn version(&self) -> Option<u64> {
+        self.state.as_ref().map(TableState::version)
+    }
+
+    /// What tells the table from one that was at the same place before.
+    pub fn id(&self) -> Option<&str> {
+        self.state.as_ref().map(TableState::id)
+    }
+
+    /// The files, as the join reads them.
+    ///
+    /// # Errors
+    /// [`DeltaError::Type`] when a column has another type than the view says; [`DeltaError::Read`] when another
+    /// writer has given the table features that change what its files mean.
+    pub fn feature_table(&self) -> Result<FeatureTable, DeltaError> {
+        match &self.state {
+            Some(state) => state.feature_table(&self.layout),
+            None => Ok(FeatureTable::empty(self.table.location())),
+        }
+    }
+
+    /// The rows, as queries read them. Out: exactly the columns of [`ViewLayout`]. A feature that the table does not
+    /// have yet reads as null; a column that the view no longer has is left out.
+    ///
+    /// # Errors
+    /// [`DeltaError`], also when a column of the table has another type than the view says.
+    pub async fn rows(&self) -> Result<Arc<dyn TableProvider>, DeltaError> {
+        match &self.state {
+            Some(state) => state.provider(&self.layout, None).await,
+            None => Ok(Arc::new(EmptyTable::new(self.layout.arrow().clone()))),
         }
     }
 }

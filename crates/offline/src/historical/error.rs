@@ -5,7 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use arrow::{datatypes::DataType, error::ArrowError};
 use datafusion::error::DataFusionError;
 use parquet::errors::ParquetError;
-use vintner_core::{JoinKey, ViewId};
+use vintner_core::{ColumnName, JoinKey, ViewId};
 use vintner_registry::selection::Suggestion;
 
 use vintner_join::EntityValueError;
@@ -133,6 +133,31 @@ pub enum EntityRowsProblem {
         "the entity rows have a column `{0}`, and so has the result; rename theirs, or ask for `view__feature` names with --full-names"
     )]
     Collision(String),
+    /// A column with the name of the one that a split adds.
+    #[error(
+        "a split adds the column `split`, and the training rows have one of that name already; rename it in the entity \
+         rows, or ask for `view__feature` names with --full-names if it is a feature"
+    )]
+    SplitTaken,
+    /// A column to split by is missing.
+    #[error("the entity rows have no column `{name}`, which they shall be split by{suggestion}")]
+    MissingSplit {
+        /// The name.
+        name: ColumnName,
+        /// What may have been meant.
+        suggestion: Suggestion,
+    },
+    /// A column to split by is of a type that is not hashed.
+    #[error(
+        "the column `{name}` of the entity rows is of type {found}, which rows cannot be split by; give booleans, integers, \
+         text or bytes"
+    )]
+    SplitType {
+        /// The name.
+        name: ColumnName,
+        /// Its type.
+        found: DataType,
+    },
     /// A column that the entity rows have twice.
     #[error("the entity rows have two columns `{0}`; rename or leave out one of them")]
     Duplicate(String),

@@ -4,18 +4,18 @@
 use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef, error::ArrowError};
 
 /// Rows in a batch. Batches of just this size, as the join gives them, are passed on without a copy.
-pub(super) const EVEN_ROWS: usize = 32 * 1024;
+pub(crate) const EVEN_ROWS: usize = 32 * 1024;
 
 /// Rows that wait until there are enough.
 #[derive(Debug)]
-pub(super) struct EvenBatches {
+pub(crate) struct EvenBatches {
     schema: SchemaRef,
     waiting: Vec<RecordBatch>,
     rows: usize,
 }
 
 impl EvenBatches {
-    pub(super) fn new(schema: SchemaRef) -> Self {
+    pub(crate) fn new(schema: SchemaRef) -> Self {
         Self {
             schema,
             waiting: Vec::new(),
@@ -27,7 +27,7 @@ impl EvenBatches {
     ///
     /// # Errors
     /// When the rows have other columns than those before.
-    pub(super) fn push(&mut self, mut batch: RecordBatch) -> Result<Vec<RecordBatch>, ArrowError> {
+    pub(crate) fn push(&mut self, mut batch: RecordBatch) -> Result<Vec<RecordBatch>, ArrowError> {
         let mut whole = Vec::new();
         while self.rows + batch.num_rows() >= EVEN_ROWS {
             let taken = EVEN_ROWS - self.rows;
@@ -41,7 +41,7 @@ impl EvenBatches {
     }
 
     /// The rows that wait, if any.
-    pub(super) fn rest(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
+    pub(crate) fn rest(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
         self.rows = 0;
         match std::mem::take(&mut self.waiting).as_slice() {
             [] => Ok(None),

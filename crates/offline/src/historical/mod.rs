@@ -6,18 +6,20 @@
 //! [`ResultFile`] writes a result whole or not at all.
 //!
 //! * Holds always: the result is exactly the entity rows, in their order, with their columns unchanged in type and
-//!   value, then one column per selected feature, in the order asked for.
+//!   value, then one column per selected feature, in the order asked for, then the part that the row is in, if the rows
+//!   are split.
 //! * Not here: the join itself ([`crate::join`]), which features a request means ([`vintner_registry::selection`]),
 //!   which version of a table is read.
 
 mod csv_types;
 mod entity_rows;
 mod error;
-mod even_batches;
+pub(crate) mod even_batches;
 mod file_format;
 mod plan;
 mod result_file;
 mod run;
+mod split;
 
 #[cfg(test)]
 mod tests;
@@ -28,3 +30,4 @@ pub use file_format::FileFormat;
 pub use plan::{DatasetOptions, DatasetPlan, plan_dataset};
 pub use result_file::{ResultFile, Written};
 pub use run::DatasetRun;
+pub use split::{Split, SplitError};

@@ -3,14 +3,18 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use vintner_core::{Boundary, JoinKey, Knowledge, ViewId, VisibilityRule};
+use datafusion::error::DataFusionError;
+use vintner_core::{Boundary, ColumnName, JoinKey, Knowledge, ViewId, VisibilityRule};
 use vintner_join::{JoinSpec, OutputColumn, ViewInput, key_type_fits, time_type_fits};
 use vintner_registry::{
     model::ViewRevision,
     selection::{Selection, Suggestion},
 };
 
-use super::{EntityRowsProblem, HistoricalError, NotATime};
+use super::{
+    EntityRowsProblem, HistoricalError, NotATime,
+    split::{self, PlannedSplit, Split},
+};
 use crate::delta::layout::EVENT_TIMESTAMP;
 
 /// How a dataset is asked for.
@@ -22,6 +26,8 @@ pub struct DatasetOptions {
     pub boundary: Boundary,
     /// The column of the entity rows that says the moment. Without it: `event_timestamp`, or the only timestamp.
     pub time_column: Option<String>,
+    /// Into which parts the rows are split, if they are.
+    pub split: Option<Split>,
 }
 
 /// A training dataset, planned.
@@ -35,6 +41,8 @@ pub struct DatasetPlan {
     pub entity_schema: SchemaRef,
     /// The columns of the result.
     pub schema: SchemaRef,
+    /// What the result's last column says, if the rows are split.
+    pub(super) split: Option<PlannedSplit>,
 }
 
 /// Plans a dataset of the selected features for entity rows with these columns.
@@ -55,6 +63,10 @@ pub fn plan_dataset(
             problems.push(problem);
             String::new()
         }
+    };
+    let split_by = match &options.split {
+        Some(split) => split_by(split, selection, entity_schema, &mut problems),
+        None => vec![],
     };
     if !problems.is_empty() {
         return Err(HistoricalError::EntityRows(problems));
@@ -77,15 +89,82 @@ pub fn plan_dataset(
             })
             .collect(),
     };
-    let schema = join
+    let mut schema = join
         .schema(entity_schema)
-        .map_err(|err| datafusion::error::DataFusionError::External(Box::new(err)))?;
+        .map_err(|err| DataFusionError::External(Box::new(err)))?;
+    let split = match &options.split {
+        Some(split) => {
+            schema = with_split(&schema);
+            let planned = split.planned(split_by, &join.time_column);
+            Some(planned.map_err(|err| DataFusionError::External(Box::new(err)))?)
+        }
+        None => None,
+    };
     Ok(DatasetPlan {
         join: Arc::new(join),
         views: selection.views.clone(),
         entity_schema: SchemaRef::clone(entity_schema),
         schema,
+        split,
     })
+}
+
+/// The columns, and the one that a split adds.
+fn with_split(schema: &Schema) -> SchemaRef {
+    let mut fields = schema.fields().to_vec();
+    fields.push(Arc::new(split::field()));
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// The columns whose values decide a split: those that it names, or all join keys. None for a split by time.
+fn split_by(
+    split: &Split,
+    selection: &Selection,
+    entity_schema: &Schema,
+    problems: &mut Vec<EntityRowsProblem>,
+) -> Vec<JoinKey> {
+    let outputs = selection.columns.iter().map(|column| column.name.as_str());
+    if names(entity_schema)
+        .into_iter()
+        .chain(outputs)
+        .any(|name| name == split::SPLIT)
+    {
+        problems.push(EntityRowsProblem::SplitTaken);
+    }
+    let keys: BTreeMap<&ColumnName, &JoinKey> = selection
+        .views
+        .iter()
+        .flat_map(|view| view.keys())
+        .map(|key| (&key.name, key))
+        .collect();
+    let named = match (split.is_by_time(), split.by()) {
+        (true, _) => return vec![],
+        (false, None) => return keys.into_values().cloned().collect(),
+        (false, Some(named)) => named,
+    };
+    let mut columns = Vec::with_capacity(named.len());
+    for name in named {
+        if let Some(&key) = keys.get(name) {
+            columns.push(key.clone());
+            continue;
+        }
+        let found = entity_schema.column_with_name(name.as_str());
+        match found.map(|(_, field)| (field, split::hashed_as(field.data_type()))) {
+            Some((_, Some(key_type))) => columns.push(JoinKey {
+                name: name.clone(),
+                key_type,
+            }),
+            Some((field, None)) => problems.push(EntityRowsProblem::SplitType {
+                name: name.clone(),
+                found: field.data_type().clone(),
+            }),
+            None => problems.push(EntityRowsProblem::MissingSplit {
+                name: name.clone(),
+                suggestion: Suggestion::among(name.as_str(), names(entity_schema)),
+            }),
+        }
+    }
+    columns
 }
 
 fn view_input(view: &ViewRevision, options: &DatasetOptions) -> ViewInput {

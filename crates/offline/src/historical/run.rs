@@ -2,16 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
+use arrow::datatypes::SchemaRef;
 use datafusion::{
     common::internal_datafusion_err,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_plan::{ExecutionPlan, displayable},
+    physical_plan::{ExecutionPlan, displayable, stream::RecordBatchStreamAdapter},
 };
+use futures::StreamExt;
 
-use super::{DatasetPlan, EntityRows, HistoricalError};
+use super::{DatasetPlan, EntityRows, HistoricalError, split::PlannedSplit};
 use crate::{
     feature_table::FeatureTable,
-    join::{JoinCounts, PitJoinExec},
+    join::{JoinCounts, PitJoinExec, external},
 };
 
 /// A dataset that is being made: a stream of rows, and what has been counted on the way.
@@ -43,11 +45,32 @@ impl DatasetPlan {
         let join = Arc::clone(&self.join);
         let join = PitJoinExec::try_new(join, entity_rows.into_plan()?, tables.into())?;
         let join = Arc::new(join);
-        Ok(DatasetRun {
-            rows: join.execute(0, context)?,
-            join,
-        })
+        let rows = join.execute(0, context)?;
+        let rows = match &self.split {
+            Some(split) => with_parts(rows, split.clone(), &self.schema),
+            None => rows,
+        };
+        Ok(DatasetRun { rows, join })
     }
+}
+
+/// The rows, each with the part that it is in.
+fn with_parts(
+    rows: SendableRecordBatchStream,
+    split: PlannedSplit,
+    schema: &SchemaRef,
+) -> SendableRecordBatchStream {
+    let (of_rows, mut first_row) = (SchemaRef::clone(schema), 0);
+    let rows = rows.map(move |batch| {
+        let batch = batch?;
+        let with_part = split.add(&batch, &of_rows, first_row);
+        first_row += batch.num_rows();
+        with_part.map_err(external)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(
+        SchemaRef::clone(schema),
+        rows,
+    ))
 }
 
 impl DatasetRun {

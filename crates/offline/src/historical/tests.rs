@@ -235,6 +235,7 @@ fn a_plan_can_be_read() {
         knowledge: Knowledge::Available,
         boundary: Boundary::Before,
         time_column: None,
+        split: Some(Split::new("train=0.8,test=0.2", None).unwrap()),
     };
     let plan = plan_dataset(
         &selection(vec![weather(), seats]),
@@ -252,6 +253,7 @@ fn a_plan_can_be_read() {
     column: temp Float64 = weather@1:temp
     column: rain Boolean = weather@1:rain
     column: seats Int32 = seats@2:seats or 0
+    column: split Utf8
     "#);
 }
 
@@ -412,6 +414,63 @@ fn wrong(columns: &[(&str, DataType)], time_column: Option<&str>) -> String {
         Ok(plan) => format!("time is {}", plan.join.time_column),
         Err(err) => err.to_string(),
     }
+}
+
+/// What is wrong with a split of entity rows that have more columns than they must.
+fn wrong_split(split: &str, by: Option<&[&str]>, more: &[(&str, DataType)]) -> String {
+    let by = by.map(|columns| columns.iter().map(|c| c.parse().unwrap()).collect());
+    let mut fields = flights().schema().fields().to_vec();
+    fields.extend(
+        more.iter()
+            .map(|(name, t)| Arc::new(Field::new(*name, t.clone(), true))),
+    );
+    let options = DatasetOptions {
+        split: Some(Split::new(split, by).unwrap()),
+        ..DatasetOptions::default()
+    };
+    let schema = Arc::new(Schema::new(fields));
+    match plan_dataset(&selection(vec![weather(), seats()]), &options, &schema) {
+        Ok(plan) => format!(
+            "the last column is {}",
+            plan.schema.fields().last().unwrap()
+        ),
+        Err(err) => err.to_string(),
+    }
+}
+
+#[test]
+fn every_mistake_in_a_split_is_named() {
+    let fractions = "train=0.5,test=0.5";
+    insta::assert_snapshot!(wrong_split(fractions, Some(&["flights", "event_timestamp", "score"]), &[("score", DataType::Float32)]), @"
+    the column `event_timestamp` of the entity rows is of type Timestamp(µs, \"UTC\"), which rows cannot be split by; give booleans, integers, text or bytes
+    the entity rows have no column `flights`, which they shall be split by; did you mean `flight`?
+    the column `score` of the entity rows is of type Float32, which rows cannot be split by; give booleans, integers, text or bytes
+    ");
+    insta::assert_snapshot!(wrong_split("a=2013-01-01,b", None, &[("split", DataType::Utf8)]), @"a split adds the column `split`, and the training rows have one of that name already; rename it in the entity rows, or ask for `view__feature` names with --full-names if it is a feature");
+    insta::assert_snapshot!(wrong_split(fractions, Some(&["flight"]), &[]), @"the last column is Field { \"split\": nullable Utf8 }");
+}
+
+#[tokio::test]
+async fn a_split_is_the_last_column_of_the_rows() {
+    let flights = flights();
+    let options = |split: &str| DatasetOptions {
+        split: Some(Split::new(split, None).unwrap()),
+        ..DatasetOptions::default()
+    };
+    let selection = selection(vec![weather(), seats()]);
+    let made = async |split: &str| {
+        let plan = plan_dataset(&selection, &options(split), &flights.schema()).unwrap();
+        run(&plan, from_batch(&flights)).await.unwrap()
+    };
+    let plain = join(&flights).await.unwrap();
+    let by_time = made("train=2013-01-01T12:00:00Z,test").await;
+    assert_eq!(&by_time.columns()[..plain.num_columns()], plain.columns());
+    let part = by_time.columns().last().unwrap();
+    assert_eq!(part, &strings(&["train", "test", "test"]));
+    // The second and the third row have other keys; all the columns of all views decide.
+    let by_key = made("a=0.5,b=0.5").await;
+    assert_eq!(by_key.schema().fields().last().unwrap().name(), "split");
+    assert_eq!(by_key.columns().last().unwrap().null_count(), 0);
 }
 
 const TIME: DataType = DataType::Timestamp(TimeUnit::Second, None);

@@ -378,7 +378,8 @@ impl Run {
     }
 }
 
-fn external(err: JoinError) -> DataFusionError {
+/// A join's error as the engine carries it.
+pub(crate) fn external(err: JoinError) -> DataFusionError {
     match err {
         JoinError::Value(err) => DataFusionError::External(Box::new(err)),
         err => DataFusionError::External(Box::new(err)),

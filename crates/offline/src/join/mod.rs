@@ -17,7 +17,8 @@ mod counts;
 mod exec;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use counts::{JoinCounts, ViewCounts};
 pub use exec::PitJoinExec;
+pub(crate) use exec::external;

@@ -46,7 +46,7 @@ use vintner_join::{JoinSpec, OutputColumn, ViewInput};
 use super::{JoinCounts, PitJoinExec};
 use crate::feature_table::{FeatureFile, FeatureTable};
 
-fn runtime() -> &'static tokio::runtime::Runtime {
+pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()
@@ -57,7 +57,7 @@ fn runtime() -> &'static tokio::runtime::Runtime {
     })
 }
 
-fn spec(case: &JoinCase) -> JoinSpec {
+pub(crate) fn spec(case: &JoinCase) -> JoinSpec {
     let view_input = |(number, view): (usize, &View)| {
         let keys = view.keys.iter().map(|&column| JoinKey {
             name: case.key_columns[column].0.parse().unwrap(),
@@ -113,8 +113,8 @@ fn entity_plan(case: &JoinCase, batch_rows: usize) -> Arc<dyn ExecutionPlan> {
 
 /// How the files of a view's table are made.
 #[derive(Clone, Copy, Debug)]
-struct Files {
-    layout: Layout,
+pub(crate) struct Files {
+    pub(crate) layout: Layout,
     /// Whether each file's rows are sorted by key and time, as compaction does.
     sorted: bool,
     /// Rows per row group and per page.
@@ -125,7 +125,7 @@ struct Files {
 }
 
 impl Files {
-    fn any() -> impl Strategy<Value = Self> {
+    pub(crate) fn any() -> impl Strategy<Value = Self> {
         let rows = (1usize..=6, 1usize..=3);
         (Layout::any(), any::<bool>(), rows, any::<bool>()).prop_map(
             |(layout, sorted, (group_rows, page_rows), events_known)| Self {
@@ -149,7 +149,7 @@ impl Files {
     }
 
     /// A view's rows as a table: one file per partition of the layout.
-    fn table(&self, case: &JoinCase, number: usize) -> FeatureTable {
+    pub(crate) fn table(&self, case: &JoinCase, number: usize) -> FeatureTable {
         let objects = Arc::new(InMemory::new());
         let view = &case.views[number];
         let mut files = Vec::new();
@@ -197,7 +197,7 @@ fn plan(case: &JoinCase, files: Files) -> Arc<PitJoinExec> {
     Arc::new(PitJoinExec::try_new(Arc::new(spec(case)), entity_rows, tables.collect()).unwrap())
 }
 
-fn context(batch_rows: usize, pool: Arc<dyn MemoryPool>) -> Arc<TaskContext> {
+pub(crate) fn context(batch_rows: usize, pool: Arc<dyn MemoryPool>) -> Arc<TaskContext> {
     let config = SessionConfig::new()
         .with_batch_size(batch_rows)
         .with_target_partitions(2);
@@ -205,7 +205,7 @@ fn context(batch_rows: usize, pool: Arc<dyn MemoryPool>) -> Arc<TaskContext> {
     SessionContext::new_with_config_rt(config, env.unwrap()).task_ctx()
 }
 
-fn unbounded() -> Arc<dyn MemoryPool> {
+pub(crate) fn unbounded() -> Arc<dyn MemoryPool> {
     Arc::new(UnboundedMemoryPool::default())
 }
 

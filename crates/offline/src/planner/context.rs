@@ -29,8 +29,8 @@ use super::{
     session::planning,
 };
 
-/// The schemas of sources, by the names that queries use.
-pub(super) type Schemas = BTreeMap<SourceName, SchemaRef>;
+/// The schemas of tables, by the names that queries use.
+pub(super) type Schemas = BTreeMap<String, SchemaRef>;
 
 /// The plan of a query over empty tables of these schemas, as written: types are not coerced yet.
 pub(super) fn query_plan(query: &Query, schemas: &Schemas) -> Result<LogicalPlan, DataFusionError> {

@@ -1,6 +1,6 @@
 //! What a view is made from, read and planned.
 
-use std::{borrow::Borrow, sync::Arc};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{logical_expr::LogicalPlan, sql::sqlparser::ast::Query};
@@ -10,9 +10,9 @@ use vintner_registry::model::ViewInput;
 use super::{
     Catalog,
     context::{self, Schemas},
-    names::{self, Table},
+    names::{self, Table, TableKind},
     parse,
-    problem::{Finding, ProblemPlace},
+    problem::{Finding, ProblemPlace, QueryFor},
     repeatable,
     select::Written,
 };
@@ -42,14 +42,14 @@ impl Input {
             let finding = Finding::new(at, "plan::unknown_source", message);
             return Err(vec![finding.nearest(source.as_str(), catalog.keys())]);
         }
-        unread([source], catalog, &at)?;
+        unread([source.as_str()], catalog, &at)?;
         let plan = context::source_plan(source, &schemas(catalog))
             .map_err(|e| vec![context::finding(&e, None)])?;
         Self::typed(None, plan)
     }
 
     fn of_query(sql: &str, catalog: &Catalog) -> Result<Self, Vec<Finding>> {
-        let mut query = parse::parse(sql).map_err(|finding| vec![finding])?;
+        let mut query = parse::parse(sql, QueryFor::View).map_err(|finding| vec![finding])?;
         let tables = catalog
             .iter()
             .map(|(name, source)| {
@@ -60,17 +60,22 @@ impl Input {
                     .map(|(column, _)| column.clone());
                 let left_out = source.left_out.clone();
                 (
-                    name.clone(),
+                    name.to_string(),
                     Table {
+                        kind: TableKind::Source,
                         columns: columns.collect(),
                         left_out,
                     },
                 )
             })
             .collect();
-        let mut findings = repeatable::check(&query);
-        let (used, unknown) = names::resolve(&mut query, &tables);
-        unread(&used, catalog, &ProblemPlace::QueryWhole)?;
+        let mut findings = repeatable::check(&query, QueryFor::View);
+        let (used, unknown) = names::resolve(&mut query, &tables, QueryFor::View);
+        unread(
+            used.iter().map(String::as_str),
+            catalog,
+            &ProblemPlace::QueryWhole,
+        )?;
         findings.extend(unknown);
         findings.extend(Written(Some(&query)).duplicates());
         if !findings.is_empty() {
@@ -100,28 +105,22 @@ impl Input {
 fn schemas(catalog: &Catalog) -> Schemas {
     catalog
         .iter()
-        .map(|(name, source)| (name.clone(), table_schema(&source.source.columns)))
+        .map(|(name, source)| (name.to_string(), table_schema(&source.source.columns)))
         .collect()
 }
 
 /// Nothing is said about the columns of a source that could not be read.
-fn unread<Name: Borrow<SourceName>>(
-    used: impl IntoIterator<Item = Name>,
+fn unread<'a>(
+    used: impl IntoIterator<Item = &'a str>,
     catalog: &Catalog,
     at: &ProblemPlace,
 ) -> Result<(), Vec<Finding>> {
     let findings: Vec<Finding> = used
         .into_iter()
-        .filter(|name| {
-            catalog
-                .get(name.borrow())
-                .is_some_and(|source| !source.is_read)
-        })
+        .filter(|name| catalog.get(*name).is_some_and(|source| !source.is_read))
         .map(|name| {
-            let message = format!(
-                "the view is not checked, since its source `{}` could not be read",
-                name.borrow()
-            );
+            let message =
+                format!("the view is not checked, since its source `{name}` could not be read");
             Finding::new(at.clone(), "plan::source_not_read", message)
         })
         .collect();

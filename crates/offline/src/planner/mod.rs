@@ -1,7 +1,8 @@
 //! Plans views: what a definition means, and what is wrong with it, before any data is read.
 //!
 //! Start at [`plan_view`], which turns a definition into facts for the registry, and [`view_plan`], which turns those
-//! facts into a plan to run. Both know sources by their columns only: no I/O, no clock, nothing `async`.
+//! facts into a plan to run. Both know sources by their columns only: no I/O, no clock, nothing `async`. Neither has
+//! [`plan_entity_query`], which plans what a training job asks for its entity rows with.
 //!
 //! * Holds always: the same definition over the same columns gives the same facts, whatever the machine.
 //! * Mistakes are data: all of them at once, each with its place ([`PlanProblem`]).
@@ -12,6 +13,7 @@ mod context;
 mod contract;
 mod created;
 mod definition;
+mod entity_query;
 mod input;
 mod lineage;
 mod names;
@@ -43,6 +45,7 @@ use self::{
 };
 pub use self::{
     definition::{Catalog, KnownSource, PlannedView, ViewDefinition},
+    entity_query::{EntityQuery, EntityQueryError, QueryTable, plan_entity_query},
     problem::{PlanProblem, ProblemPlace},
     run::{PlanError, view_plan},
     source::{SourceProblem, check_source},

@@ -1,4 +1,4 @@
-//! What the names in a query mean: sources, columns, and what the query itself names.
+//! What the names in a query mean: tables, columns, and what the query itself names.
 //!
 //! A quoted name means exactly what it says. An unquoted one means the same whatever its case, when only one thing has
 //! it, and keeps the spelling of that thing: `SELECT Temp` is the feature `temp` of the column `temp`. What a query
@@ -16,30 +16,61 @@ use datafusion::sql::sqlparser::ast::{
     Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
     Visit, VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
 };
-use vintner_core::{SourceName, nearest::nearest};
+use vintner_core::nearest::nearest;
 
 use super::{
     parse::place,
-    problem::{Finding, ProblemPlace},
+    problem::{Finding, ProblemPlace, QueryFor},
 };
 use crate::sources::LeftOut;
 
-/// What a query can name: the sources and their columns.
-pub(super) type Tables = BTreeMap<SourceName, Table>;
+/// What a query can name: tables, by the names that queries use, and their columns.
+pub(super) type Tables = BTreeMap<String, Table>;
 
-/// The columns of one source.
-#[derive(Clone, Debug, Default)]
+/// The columns of one table.
+#[derive(Clone, Debug)]
 pub(super) struct Table {
+    pub(super) kind: TableKind,
     pub(super) columns: Vec<String>,
     pub(super) left_out: Vec<LeftOut>,
 }
 
-/// Gives every name its spelling. Out: the sources that the query reads, in the order of their names, and what is
+/// What a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TableKind {
+    Source,
+    View,
+}
+
+impl TableKind {
+    /// What a query can write before a table's name.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::View => "view",
+        }
+    }
+
+    /// The noun used in messages.
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::View => "feature view",
+        }
+    }
+}
+
+/// Gives every name its spelling. Out: the tables that the query reads, in the order of their names, and what is
 /// wrong.
-pub(super) fn resolve(query: &mut Query, tables: &Tables) -> (BTreeSet<SourceName>, Vec<Finding>) {
+pub(super) fn resolve(
+    query: &mut Query,
+    tables: &Tables,
+    what: QueryFor,
+) -> (BTreeSet<String>, Vec<Finding>) {
     let mut declared = Declared::default();
     let _ = Visit::visit(&*query, &mut declared);
     let mut relations = Relations {
+        what,
         tables,
         ctes: &declared.ctes,
         used: BTreeSet::new(),
@@ -52,12 +83,12 @@ pub(super) fn resolve(query: &mut Query, tables: &Tables) -> (BTreeSet<SourceNam
     if !findings.is_empty() {
         return (used, findings);
     }
-    let read: Vec<(&SourceName, &Table)> = used
+    let read: Vec<(&String, &Table)> = used
         .iter()
         .filter_map(|name| tables.get_key_value(name))
         .collect();
     let mut pool = declared.names;
-    pool.extend(used.iter().map(|name| name.as_str().to_owned()));
+    pool.extend(used.iter().cloned());
     for (_, table) in &read {
         pool.extend(table.columns.iter().cloned());
     }
@@ -155,19 +186,17 @@ impl Visitor for Declared {
 
 /// Finds the tables that the query reads.
 struct Relations<'a> {
+    what: QueryFor,
     tables: &'a Tables,
     ctes: &'a BTreeSet<String>,
-    used: BTreeSet<SourceName>,
+    used: BTreeSet<String>,
     findings: Vec<Finding>,
 }
 
 impl Relations<'_> {
-    fn source(&self, ident: &Ident) -> Option<&SourceName> {
-        let exact = self.tables.keys().find(|name| name.as_str() == ident.value);
-        let mut alike = self
-            .tables
-            .keys()
-            .filter(|name| alike(ident, name.as_str()));
+    fn table(&self, ident: &Ident) -> Option<&String> {
+        let exact = self.tables.keys().find(|name| **name == ident.value);
+        let mut alike = self.tables.keys().filter(|name| alike(ident, name));
         exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
     }
 }
@@ -177,7 +206,7 @@ impl Visitor for Relations<'_> {
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         let [ObjectNamePart::Identifier(ident)] = relation.0.as_slice() else {
-            self.findings.push(unknown_table(relation, self.tables));
+            self.unknown(relation);
             return ControlFlow::Continue(());
         };
         if self
@@ -187,33 +216,46 @@ impl Visitor for Relations<'_> {
         {
             return ControlFlow::Continue(());
         }
-        match self.source(ident).cloned() {
+        match self.table(ident).cloned() {
             Some(name) => {
                 self.used.insert(name);
             }
-            None => self.findings.push(unknown_table(relation, self.tables)),
+            None => self.unknown(relation),
         }
         ControlFlow::Continue(())
     }
 }
 
-fn unknown_table(relation: &ObjectName, tables: &Tables) -> Finding {
-    let text = relation.to_string();
-    let at = relation.0.iter().find_map(|part| match part {
-        ObjectNamePart::Identifier(ident) => Some(place(ident.span)),
-        ObjectNamePart::Function(_) => None,
-    });
-    let message = format!("the query reads `{text}`, which is not a declared source");
-    Finding::new(
-        at.unwrap_or(ProblemPlace::QueryWhole),
-        "plan::unknown_source",
-        message,
-    )
-    .nearest(&text, tables.keys())
+impl Relations<'_> {
+    fn unknown(&mut self, relation: &ObjectName) {
+        let text = relation.to_string();
+        let at = relation.0.iter().find_map(|part| match part {
+            ObjectNamePart::Identifier(ident) => Some(place(ident.span)),
+            ObjectNamePart::Function(_) => None,
+        });
+        let at = at.unwrap_or(ProblemPlace::QueryWhole);
+        let qualified = self.tables.keys().filter(|table| {
+            let name = table.split_once('.').map(|(_, name)| name);
+            name.is_some_and(|name| name.eq_ignore_ascii_case(&text))
+        });
+        let qualified: Vec<String> = qualified.map(|table| format!("`{table}`")).collect();
+        self.findings.push(match qualified.is_empty() {
+            true => {
+                let not_a_table = self.what.not_a_table();
+                let message = format!("the query reads `{text}`, which {not_a_table}");
+                Finding::new(at, "plan::unknown_source", message).nearest(&text, self.tables.keys())
+            }
+            false => {
+                let message = format!("`{text}` is the name of a feature view and of a source");
+                Finding::new(at, "plan::ambiguous_table", message)
+                    .help(format!("write {}", qualified.join(" or ")))
+            }
+        });
+    }
 }
 
 /// Whether an unquoted name equals another but for case.
-fn alike(ident: &Ident, name: &str) -> bool {
+pub(super) fn alike(ident: &Ident, name: &str) -> bool {
     ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case(name)
 }
 
@@ -251,7 +293,7 @@ impl Pool<'_> {
 /// Gives names their spelling and finds the unknown ones. Findings are kept by place, since a name may be visited twice.
 struct Spelling<'a> {
     pool: Pool<'a>,
-    read: &'a [(&'a SourceName, &'a Table)],
+    read: &'a [(&'a String, &'a Table)],
     findings: BTreeMap<ProblemPlace, Finding>,
 }
 
@@ -312,24 +354,29 @@ impl Spelling<'_> {
                 .left_out
                 .iter()
                 .find(|left_out| left_out.column == *name)?;
-            Some((source, &found.reason))
+            Some((table.kind.noun(), source, &found.reason))
         });
-        if let Some((source, reason)) = left_out {
-            let message = format!("the column `{name}` of the source `{source}` {reason}");
+        if let Some((noun, source, reason)) = left_out {
+            let message = format!("the column `{name}` of the {noun} `{source}` {reason}");
             return Finding::new(at, "plan::unusable_column", message);
         }
-        let sources: Vec<String> = self
-            .read
-            .iter()
-            .map(|(name, _)| format!("`{name}`"))
-            .collect();
-        let message = match sources.as_slice() {
+        let message = match self.read {
             [] => format!("there is no column `{name}`"),
-            [one] => format!("the source {one} has no column `{name}`"),
-            many => format!(
-                "none of the sources {} has a column `{name}`",
-                many.join(", ")
-            ),
+            [(one, table)] => {
+                let noun = table.kind.noun();
+                format!("the {noun} `{one}` has no column `{name}`")
+            }
+            many => {
+                let only_sources = many
+                    .iter()
+                    .all(|(_, table)| table.kind == TableKind::Source);
+                let noun = if only_sources { "sources" } else { "tables" };
+                let many: Vec<String> = many.iter().map(|(one, _)| format!("`{one}`")).collect();
+                format!(
+                    "none of the {noun} {} has a column `{name}`",
+                    many.join(", ")
+                )
+            }
         };
         let finding = Finding::new(at, "plan::unknown_column", message);
         match nearest(name, self.pool.0.iter().map(String::as_str)) {

@@ -9,13 +9,13 @@ use datafusion::sql::sqlparser::{
     tokenizer::Span,
 };
 
-use super::problem::{Finding, ProblemPlace};
+use super::problem::{Finding, ProblemPlace, QueryFor};
 
 /// How deeply a query may be nested, so that planning it does not use up the stack.
 const DEEPEST: usize = 50;
 
 /// The syntax tree of a query that may be planned.
-pub(super) fn parse(sql: &str) -> Result<Box<Query>, Finding> {
+pub(super) fn parse(sql: &str, what: QueryFor) -> Result<Box<Query>, Finding> {
     let mut statements = Parser::new(&GenericDialect {})
         .with_recursion_limit(DEEPEST)
         .try_with_sql(sql)
@@ -29,7 +29,12 @@ pub(super) fn parse(sql: &str) -> Result<Box<Query>, Finding> {
                 "plan::empty_query",
                 "the query is empty",
             )
-            .help("write a SELECT over the declared sources, or give the view a `source`"));
+            .help(match what {
+                QueryFor::View => {
+                    "write a SELECT over the declared sources, or give the view a `source`"
+                }
+                QueryFor::EntityRows => "write a SELECT over the feature views and sources",
+            }));
         }
         (Some(second), _) => {
             return Err(Finding::new(
@@ -37,23 +42,30 @@ pub(super) fn parse(sql: &str) -> Result<Box<Query>, Finding> {
                 "plan::many_statements",
                 "the query is more than one statement",
             )
-            .help("a view has one SELECT; use `WITH name AS (SELECT …)` for steps in between"));
+            .help(match what {
+                QueryFor::View => {
+                    "a view has one SELECT; use `WITH name AS (SELECT …)` for steps in between"
+                }
+                QueryFor::EntityRows => {
+                    "write one SELECT; use `WITH name AS (SELECT …)` for steps in between"
+                }
+            }));
         }
     };
     match statement {
-        Statement::Query(query) => match query.visit(&mut ReadOnly) {
+        Statement::Query(query) => match query.visit(&mut ReadOnly(what)) {
             ControlFlow::Continue(()) if query.with.as_ref().is_some_and(|with| with.recursive) => {
                 Err(Finding::new(
                     ProblemPlace::QueryWhole,
                     "plan::recursive",
-                    "a view's query cannot be recursive",
+                    format!("{} cannot be recursive", what.query()),
                 )
                 .help("leave RECURSIVE out, and make such a table before, as a source"))
             }
             ControlFlow::Continue(()) => Ok(query),
             ControlFlow::Break(finding) => Err(finding),
         },
-        other => Err(not_select(&other.to_string())),
+        other => Err(not_select(&other.to_string(), what)),
     }
 }
 
@@ -74,7 +86,7 @@ pub(super) fn place(span: Span) -> ProblemPlace {
     }
 }
 
-fn not_select(statement: &str) -> Finding {
+fn not_select(statement: &str, what: QueryFor) -> Finding {
     let word = statement
         .split_whitespace()
         .next()
@@ -83,23 +95,23 @@ fn not_select(statement: &str) -> Finding {
     Finding::new(
         ProblemPlace::QueryWhole,
         "plan::not_a_select",
-        format!("a view's query only reads, and `{word}` does not"),
+        format!("{} only reads, and `{word}` does not", what.query()),
     )
-    .help("write a SELECT over the declared sources")
+    .help(format!("write a SELECT over {}", what.tables()))
 }
 
 /// Finds what is not a `SELECT` inside one.
-struct ReadOnly;
+struct ReadOnly(QueryFor);
 
 impl Visitor for ReadOnly {
     type Break = Finding;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Finding> {
         if let Some(statement) = writes(&query.body) {
-            return ControlFlow::Break(not_select(&statement));
+            return ControlFlow::Break(not_select(&statement, self.0));
         }
         if !query.locks.is_empty() {
-            return ControlFlow::Break(not_select("FOR UPDATE"));
+            return ControlFlow::Break(not_select("FOR UPDATE", self.0));
         }
         ControlFlow::Continue(())
     }

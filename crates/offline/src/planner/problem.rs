@@ -71,6 +71,41 @@ impl fmt::Display for ProblemPlace {
     }
 }
 
+/// What a query is for: that decides what it can read, and how its mistakes are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueryFor {
+    /// A feature view's rows, from sources.
+    View,
+    /// A dataset's entity rows, from feature views and sources.
+    EntityRows,
+}
+
+impl QueryFor {
+    /// The query, as the beginning of a sentence.
+    pub(super) const fn query(self) -> &'static str {
+        match self {
+            Self::View => "a view's query",
+            Self::EntityRows => "a query for entity rows",
+        }
+    }
+
+    /// What it can read.
+    pub(super) const fn tables(self) -> &'static str {
+        match self {
+            Self::View => "the declared sources",
+            Self::EntityRows => "the feature views and sources",
+        }
+    }
+
+    /// What is wrong with a table that it cannot read.
+    pub(super) const fn not_a_table(self) -> &'static str {
+        match self {
+            Self::View => "is not a declared source",
+            Self::EntityRows => "is neither a feature view nor a source",
+        }
+    }
+}
+
 /// A mistake before it is known whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {

@@ -16,7 +16,7 @@ use datafusion::{
 
 use super::{
     parse::place,
-    problem::{Finding, ProblemPlace},
+    problem::{Finding, ProblemPlace, QueryFor},
     session::planning,
 };
 
@@ -45,13 +45,19 @@ const RANKED: [&str; 11] = [
 ];
 
 /// Everything in the query that is not repeatable.
-pub(super) fn check(query: &Query) -> Vec<Finding> {
-    let mut checker = Checker(Vec::new());
+pub(super) fn check(query: &Query, what: QueryFor) -> Vec<Finding> {
+    let mut checker = Checker {
+        what,
+        findings: Vec::new(),
+    };
     let _ = query.visit(&mut checker);
-    checker.0
+    checker.findings
 }
 
-struct Checker(Vec<Finding>);
+struct Checker {
+    what: QueryFor,
+    findings: Vec<Finding>,
+}
 
 impl Visitor for Checker {
     type Break = ();
@@ -71,7 +77,7 @@ impl Visitor for Checker {
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
         if let Some(Distinct::On(columns)) = &select.distinct {
             let at = columns.first().map_or(Span::empty(), Spanned::span);
-            self.0.push(
+            self.findings.push(
                 Finding::new(
                     place(at),
                     "plan::unordered",
@@ -96,18 +102,24 @@ impl Visitor for Checker {
 impl Checker {
     fn unordered(&mut self, at: Span, message: &str) {
         let finding = Finding::new(place(at), "plan::unordered", message);
-        self.0
+        self.findings
             .push(finding.help("add an ORDER BY that leaves no ties"));
     }
 
     fn function(&mut self, function: &Function, name: &str, span: Span) {
         if is_volatile(name) {
-            let message =
-                format!("`{name}()` gives another answer each time, so no run could be repeated");
+            let so = match self.what {
+                QueryFor::View => "so no run could be repeated",
+                QueryFor::EntityRows => "so the same rows could not be made again",
+            };
+            let message = format!("`{name}()` gives another answer each time, {so}");
             let finding = Finding::new(place(span), "plan::not_repeatable", message);
-            self.0.push(match name {
-                "now" | "current_timestamp" | "current_date" | "current_time" | "today" => finding.help(
+            self.findings.push(match (name, self.what) {
+                ("now" | "current_timestamp" | "current_date" | "current_time" | "today", QueryFor::View) => finding.help(
                     "leave the present out: a feature's age is what its event timestamp and ttl are for",
+                ),
+                ("now" | "current_timestamp" | "current_date" | "current_time" | "today", QueryFor::EntityRows) => finding.help(
+                    "write the moment itself, like `TIMESTAMP '2013-01-01T00:00:00Z'`",
                 ),
                 _ => finding.help("make a value from the columns, such as `md5(key)`"),
             });

@@ -1,6 +1,6 @@
 //! From a planned view and its sources' tables to the plan that a run executes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Borrow, collections::BTreeMap, sync::Arc};
 
 use datafusion::{
     catalog::TableProvider,
@@ -18,8 +18,9 @@ use vintner_registry::model::{Refresh, ViewInput, ViewRevision};
 use super::{
     context::{self, Schemas},
     created::carry,
-    names::{self, Table},
+    names::{self, Table, TableKind},
     parse,
+    problem::QueryFor,
 };
 use crate::{
     delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
@@ -117,13 +118,13 @@ pub fn view_plan(view: &ViewRevision, tables: &Providers) -> Result<LogicalPlan,
 fn written(input: &ViewInput, tables: &Providers) -> Result<LogicalPlan, String> {
     let schemas: Schemas = tables
         .iter()
-        .map(|(name, table)| (name.clone(), table.schema()))
+        .map(|(name, table)| (name.to_string(), table.schema()))
         .collect();
     match input {
         ViewInput::Source(source) => context::source_plan(source, &schemas)
             .map_err(|error| context::finding(&error, None).message),
         ViewInput::Query(sql) => {
-            let mut query = parse::parse(sql).map_err(|finding| finding.message)?;
+            let mut query = parse::parse(sql, QueryFor::View).map_err(|finding| finding.message)?;
             let tables = schemas
                 .iter()
                 .map(|(name, schema)| {
@@ -131,13 +132,14 @@ fn written(input: &ViewInput, tables: &Providers) -> Result<LogicalPlan, String>
                     (
                         name.clone(),
                         Table {
+                            kind: TableKind::Source,
                             columns: columns.collect(),
                             left_out: Vec::new(),
                         },
                     )
                 })
                 .collect();
-            let (_, findings) = names::resolve(&mut query, &tables);
+            let (_, findings) = names::resolve(&mut query, &tables, QueryFor::View);
             if let Some(finding) = findings.into_iter().next() {
                 return Err(finding.message);
             }
@@ -235,7 +237,10 @@ fn instant(at: Option<Timestamp>) -> ScalarValue {
 }
 
 /// The plan with the real tables in place of the empty ones, in subqueries too.
-fn over_tables(plan: LogicalPlan, tables: &Providers) -> Result<LogicalPlan, DataFusionError> {
+pub(super) fn over_tables<Name: Borrow<str> + Ord>(
+    plan: LogicalPlan,
+    tables: &BTreeMap<Name, Arc<dyn TableProvider>>,
+) -> Result<LogicalPlan, DataFusionError> {
     plan.transform_up_with_subqueries(|node| match &node {
         LogicalPlan::TableScan(scan) => match tables.get(scan.table_name.table()) {
             Some(table) => {

@@ -1,65 +1,73 @@
 //! Saved training datasets: what is kept of one while it is made, and how it is made again.
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use arrow::datatypes::Schema;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::oneshot;
-use vintner_core::{DatasetName, ProjectName, Timestamp};
+use vintner_core::{DatasetName, ProjectName, RegistryVersion, Timestamp};
 use vintner_offline::{
     datasets::{DatasetError, Datasets, Gone, KeptRowsWriter, RowsHasher},
     delta::OfflineStore,
-    feature_table::FeatureTable,
-    historical::DatasetPlan,
     stream::SessionContext,
 };
-use vintner_registry::{
-    model::{Snapshot, ViewRevision},
-    store::{RegistryError, RegistryStore},
-};
+use vintner_registry::store::{RegistryError, RegistryStore};
 
 use super::{
-    registry_error,
-    training::{self, Begun},
+    registry_error, tables,
+    training::{self, Begun, Inputs},
 };
 use crate::{
     api::{
         BatchStream, Dataset, EntityRows, HistoricalRequest, KeptRows, ResultRows, SaveAs,
-        TableRead, TrainingRows,
+        TrainingRows,
     },
     error::{Fault, OpsError, chain},
 };
-
-/// How many tables' logs are read at a time.
-const LOGS_READ_AT_ONCE: usize = 16;
 
 /// The saved datasets of a project.
 pub(super) fn of(offline: &OfflineStore, project: &ProjectName) -> Result<Datasets, OpsError> {
     Datasets::of(offline, project).map_err(|error| dataset_error(error.into()))
 }
 
-/// Makes training rows and saves the dataset: it is there when the last batch has been taken.
-pub(super) async fn save(
-    begun: Begun,
+/// A dataset that shall be saved under a name that is free.
+pub(super) struct Saving {
+    datasets: Datasets,
+    save: SaveAs,
+}
+
+/// Says before the work when a name is taken. Of those who save at the same time, the last step lets one through.
+pub(super) async fn begin(
     offline: &OfflineStore,
-    (project, snapshot): (&ProjectName, &Snapshot),
-    (request, save): (&HistoricalRequest, &SaveAs),
-    plan: DatasetPlan,
-    entity_rows: EntityRows,
-    now: Timestamp,
-) -> Result<TrainingRows, OpsError> {
+    project: &ProjectName,
+    save: &SaveAs,
+) -> Result<Saving, OpsError> {
     let datasets = of(offline, project)?;
-    // Said before the work; of those who save at the same time, the last step lets one through.
     datasets
         .check_free(&save.name)
         .await
         .map_err(dataset_error)?;
-    // First which versions there are, then just these are read.
-    let reads = newest(offline, project, &plan.views).await?;
-    let tables = tables(offline, project, &plan.views, &reads).await?;
-    let (entity_rows, kept) = keep(&datasets, &save.name, entity_rows)?;
-    let (version, request, save) = (snapshot.version, request.clone(), save.clone());
-    training::join(begun, plan, tables, entity_rows, version, |schema, rows| {
+    let save = save.clone();
+    Ok(Saving { datasets, save })
+}
+
+/// Makes training rows and saves the dataset: it is there when the last batch has been taken.
+pub(super) fn save(
+    begun: Begun,
+    Saving { datasets, save }: Saving,
+    version: RegistryVersion,
+    request: &HistoricalRequest,
+    inputs: Inputs,
+    now: Timestamp,
+) -> Result<TrainingRows, OpsError> {
+    let reads = tables::reads(&inputs.tables);
+    let (entity_rows, kept) = keep(&datasets, &save.name, inputs.entity_rows)?;
+    let inputs = Inputs {
+        entity_rows,
+        ..inputs
+    };
+    let request = request.clone();
+    training::join(begun, inputs, version, |schema, rows| {
         at_end(schema, rows, move |result| async move {
             let lost = |_| OpsError::new(Fault::Internal, "the entity rows were not kept whole");
             let dataset = Dataset {
@@ -72,6 +80,7 @@ pub(super) async fn save(
                 knowledge: request.knowledge,
                 boundary: request.boundary,
                 timestamp_column: request.timestamp_column,
+                split: request.split,
                 tables: reads,
                 entity_rows: kept.await.map_err(lost)?,
                 result,
@@ -130,13 +139,20 @@ pub(super) async fn reproduce(
         knowledge: dataset.knowledge,
         boundary: dataset.boundary,
         timestamp_column: dataset.timestamp_column.clone(),
+        split: dataset.split.clone(),
         save: None,
     };
-    let plan = training::plan(project_then, &request, &entity_rows.schema)?;
-    let tables = tables(offline, project, &plan.views, &dataset.tables).await?;
+    let selection = training::selection(project_then, &request)?;
+    let plan = training::plan(&selection, &request, &entity_rows.schema)?;
+    let tables = tables::as_read(offline, project, &plan.views, &dataset.tables).await?;
+    let inputs = Inputs {
+        plan,
+        tables,
+        entity_rows,
+    };
     let expected = dataset.result.clone();
     let name = name.clone();
-    training::join(begun, plan, tables, entity_rows, version, |schema, rows| {
+    training::join(begun, inputs, version, |schema, rows| {
         at_end(schema, rows, move |found| async move {
             match found == expected {
                 true => Ok(()),
@@ -155,58 +171,6 @@ fn differs(name: &DatasetName, saved: &ResultRows, found: &ResultRows) -> OpsErr
             saved.rows, saved.hash, found.rows, found.hash
         ),
     )
-}
-
-/// The newest versions of views' tables.
-async fn newest(
-    offline: &OfflineStore,
-    project: &ProjectName,
-    views: &[Arc<ViewRevision>],
-) -> Result<Vec<TableRead>, OpsError> {
-    stream::iter(views.to_vec())
-        .map(|view| async move {
-            let state = offline.table(project, &view.id)?.newest().await?;
-            Ok(TableRead {
-                view: view.id.clone(),
-                delta_version: state.as_ref().map(|state| state.version()),
-                delta_id: state.map(|state| state.id().to_owned()),
-            })
-        })
-        .buffered(LOGS_READ_AT_ONCE)
-        .try_collect()
-        .await
-        .map_err(|error: DatasetError| dataset_error(error))
-}
-
-/// Views' tables as they were read, in the order of the views.
-async fn tables(
-    offline: &OfflineStore,
-    project: &ProjectName,
-    views: &[Arc<ViewRevision>],
-    reads: &[TableRead],
-) -> Result<Vec<FeatureTable>, OpsError> {
-    let pairs: Vec<_> = views.iter().cloned().zip(reads.iter().cloned()).collect();
-    let is_same = pairs.iter().all(|(view, read)| view.id == read.view);
-    if !is_same || views.len() != reads.len() {
-        return Err(OpsError::new(
-            Fault::Store,
-            "the dataset's manifest names other feature views than its features come from; restore it from a backup",
-        ));
-    }
-    stream::iter(pairs)
-        .map(|(view, read)| async move {
-            match read.delta_version {
-                Some(version) => offline.feature_table(project, &view, Some(version)).await,
-                None => {
-                    let table = offline.table(project, &view.id)?;
-                    Ok(FeatureTable::empty(table.location()))
-                }
-            }
-        })
-        .buffered(LOGS_READ_AT_ONCE)
-        .try_collect()
-        .await
-        .map_err(|error| OpsError::from_error(Fault::Store, error))
 }
 
 /// The same entity rows, which are kept as they are taken. What was kept is told when the last one has been.

@@ -1,37 +1,34 @@
 //! `get-historical`: entity rows in, training rows out.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
-use vintner_core::{ProjectName, RegistryVersion, Timestamp};
+use vintner_core::{RegistryVersion, Timestamp};
 use vintner_offline::stream::{DataFusionError, RecordBatchStreamAdapter, SessionContext};
 use vintner_offline::{
-    delta::OfflineStore,
-    feature_table::FeatureTable,
+    delta::OpenTable,
     historical::{self, DatasetOptions, DatasetPlan, HistoricalError, plan_dataset},
     join::{JoinCounts, ViewCounts},
 };
 use vintner_registry::{
     model::{Project, Snapshot},
-    selection::select,
+    selection::{Selection, select},
 };
 
-use super::datasets;
+use super::{
+    datasets,
+    spine::{PlannedSpine, Stores},
+    tables,
+};
 use crate::{
     api::{
-        BatchStream, EntityRows, HistoricalReport, HistoricalRequest, JoinWork, TrainingRows,
-        ViewWork,
+        BatchStream, EntityRows, HistoricalReport, HistoricalRequest, JoinWork, Spine,
+        TrainingRows, ViewWork,
     },
     error::{Fault, OpsError},
 };
-
-/// How many tables' logs are read at a time.
-const LOGS_READ_AT_ONCE: usize = 16;
 
 /// What a dataset is made with, and since when.
 pub(super) struct Begun {
@@ -49,54 +46,50 @@ impl Begun {
     }
 }
 
+/// What a dataset is made of.
+pub(super) struct Inputs {
+    pub(super) plan: DatasetPlan,
+    /// One table per planned view.
+    pub(super) tables: Vec<OpenTable>,
+    pub(super) entity_rows: EntityRows,
+}
+
 /// Begins the join. The answer's batches are made as they are taken; dropping them stops all reading.
 pub(super) async fn get_historical(
-    offline: &OfflineStore,
+    stores: Stores<'_>,
     session: SessionContext,
-    snapshot: &Snapshot,
-    (name, project): (&ProjectName, &Project),
+    (snapshot, project): (&Snapshot, &Project),
     request: &HistoricalRequest,
-    entity_rows: EntityRows,
+    spine: Spine,
     now: Timestamp,
 ) -> Result<TrainingRows, OpsError> {
     let begun = Begun::with(session);
-    let plan = plan(project, request, &entity_rows.schema)?;
-    if let Some(save) = &request.save {
-        let asked = (request, save);
-        return datasets::save(
-            begun,
-            offline,
-            (name, snapshot),
-            asked,
-            plan,
-            entity_rows,
-            now,
-        )
-        .await;
-    }
-    let views = plan.views.iter().map(Arc::clone).collect::<Vec<_>>();
-    let tables = futures::stream::iter(views)
-        .map(|view| async move { offline.feature_table(name, &view, None).await })
-        .buffered(LOGS_READ_AT_ONCE)
-        .try_collect::<Vec<_>>()
-        .await
-        .map_err(|error| OpsError::from_error(Fault::Store, error))?;
-    join(
-        begun,
+    let selection = selection(project, request)?;
+    let spine = PlannedSpine::new(spine, project, &selection, request)?;
+    let plan = plan(&selection, request, spine.schema())?;
+    let saving = match &request.save {
+        Some(save) => Some(datasets::begin(stores.offline, stores.project, save).await?),
+        None => None,
+    };
+    // First which versions there are, then just these are read, by all that read them.
+    let tables = tables::newest(stores.offline, stores.project, &plan.views).await?;
+    let entity_rows = spine.entity_rows(&begun.session, stores, &tables).await?;
+    let inputs = Inputs {
         plan,
         tables,
         entity_rows,
-        snapshot.version,
-        |_, rows| Ok(rows),
-    )
+    };
+    match saving {
+        Some(saving) => datasets::save(begun, saving, snapshot.version, request, inputs, now),
+        None => join(begun, inputs, snapshot.version, |_, rows| Ok(rows)),
+    }
 }
 
-/// What is asked for, planned for entity rows with these columns.
-pub(super) fn plan(
+/// The features that are asked for.
+pub(super) fn selection(
     project: &Project,
     request: &HistoricalRequest,
-    entity_schema: &SchemaRef,
-) -> Result<DatasetPlan, OpsError> {
+) -> Result<Selection, OpsError> {
     let selection = select(project, &request.features, request.names)
         .map_err(|error| OpsError::from_error(Fault::NotFound, error))?;
     if let Some(view) = selection.views.iter().find(|view| !view.offline) {
@@ -108,24 +101,38 @@ pub(super) fn plan(
             ),
         ));
     }
+    Ok(selection)
+}
+
+/// What is asked for, planned for entity rows with these columns.
+pub(super) fn plan(
+    selection: &Selection,
+    request: &HistoricalRequest,
+    entity_schema: &SchemaRef,
+) -> Result<DatasetPlan, OpsError> {
     let options = DatasetOptions {
         knowledge: request.knowledge,
         boundary: request.boundary,
         time_column: request.timestamp_column.clone(),
+        split: request.split.clone(),
     };
-    plan_dataset(&selection, &options, entity_schema).map_err(historical_error)
+    plan_dataset(selection, &options, entity_schema).map_err(historical_error)
 }
 
-/// Begins to join, with one table per planned view. `watch` is given the columns and the rows of the result, and gives
+/// Begins to join. `watch` is given the columns and the rows of the result, and gives
 /// the rows back.
 pub(super) fn join(
     begun: Begun,
-    plan: DatasetPlan,
-    tables: Vec<FeatureTable>,
-    entity_rows: EntityRows,
+    inputs: Inputs,
     registry_version: RegistryVersion,
     watch: impl FnOnce(&SchemaRef, BatchStream) -> Result<BatchStream, OpsError>,
 ) -> Result<TrainingRows, OpsError> {
+    let Inputs {
+        plan,
+        tables,
+        entity_rows,
+    } = inputs;
+    let tables = tables::feature_tables(&tables)?;
     let batches = entity_rows
         .batches
         .map_err(|error| DataFusionError::External(Box::new(error)));

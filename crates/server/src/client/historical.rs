@@ -1,4 +1,4 @@
-//! The client's side of a `DoExchange`. The steps are listed in [`crate::flight_service`].
+//! The client's side of a `DoExchange` and a `DoGet`. The steps are listed in [`crate::flight_service`].
 
 use arrow::array::RecordBatch;
 use arrow_flight::{
@@ -17,12 +17,12 @@ use tonic::Streaming;
 use vintner_core::{DatasetName, RegistryVersion};
 use vintner_ops::{
     Fault, OpsError,
-    api::{BatchStream, EntityRows, HistoricalReport, HistoricalRequest, TrainingRows},
+    api::{BatchStream, EntityRows, HistoricalReport, HistoricalRequest, Spine, TrainingRows},
 };
 
 use super::{Client, MAX_ANSWER_BYTES};
 use crate::{
-    command::{Closing, Command, GetHistorical, Opening, Reproduce, Ticket},
+    command::{Between, Closing, Command, GetHistorical, Opening, Reproduce, Ticket},
     flight_data::{self, Encoder},
     status,
 };
@@ -30,10 +30,31 @@ use crate::{
 pub(super) async fn get(
     client: &Client,
     request: &HistoricalRequest,
+    spine: Spine,
+) -> Result<TrainingRows, OpsError> {
+    let mut command = GetHistorical::from(request);
+    match spine {
+        Spine::Rows(rows) => return exchange(client, command, rows).await,
+        Spine::At(at) => command.at = Some(at.to_string()),
+        Spine::Snapshots(snapshots) => {
+            command.between = Some(Between {
+                from: snapshots.from().to_string(),
+                to: snapshots.to().to_string(),
+                every: snapshots.every().to_string(),
+            });
+        }
+        Spine::Query(sql) => command.spine = Some(sql),
+    }
+    ask(client, &Ticket::GetHistorical(Box::new(command))).await
+}
+
+/// Sends entity rows, and takes training rows.
+async fn exchange(
+    client: &Client,
+    command: GetHistorical,
     entity_rows: EntityRows,
 ) -> Result<TrainingRows, OpsError> {
-    let command = Command::GetHistorical(GetHistorical::from(request));
-    let command = serde_json::to_vec(&command).map_err(|error| {
+    let command = serde_json::to_vec(&Command::GetHistorical(command)).map_err(|error| {
         OpsError::new(
             Fault::Internal,
             format!("the command cannot be sent: {error}"),
@@ -58,7 +79,12 @@ pub(super) async fn reproduce(
     let ticket = Ticket::Reproduce(Reproduce {
         dataset: dataset.to_string(),
     });
-    let ticket = serde_json::to_vec(&ticket).map_err(|error| {
+    ask(client, &ticket).await
+}
+
+/// Takes the training rows that a ticket asks for.
+async fn ask(client: &Client, ticket: &Ticket) -> Result<TrainingRows, OpsError> {
+    let ticket = serde_json::to_vec(ticket).map_err(|error| {
         OpsError::new(
             Fault::Internal,
             format!("the ticket cannot be sent: {error}"),

@@ -1,11 +1,14 @@
 //! Saved training datasets.
 
 use vintner_core::{Boundary, Knowledge, RegistryVersion};
-use vintner_ops::api::{Dataset, KeptRows, ResultRows, TableRead};
+use vintner_ops::api::{Dataset, KeptRows, ResultRows, Split, TableRead};
 use vintner_proto::{convert::ConvertError, v1};
 use vintner_registry::selection::NameStyle;
 
-use super::{Travels, chosen, from_each, instant, missing, parse, required, to_each};
+use super::{
+    Travels, chosen, from_each, instant, missing, optional, parse, parse_each, required, texts,
+    to_each, wrong,
+};
 
 impl Travels for Dataset {
     type Message = v1::Dataset;
@@ -29,6 +32,7 @@ impl Travels for Dataset {
             }
             .into(),
             timestamp_column: self.timestamp_column,
+            split: self.split.map(Travels::into_message).transpose()?,
             tables: to_each(self.tables)?,
             entity_rows: Some(self.entity_rows.into_message()?),
             result_rows: self.result.rows,
@@ -55,6 +59,7 @@ impl Travels for Dataset {
                 Some(v1::BoundaryMode::Before) => Boundary::Before,
             },
             timestamp_column: message.timestamp_column,
+            split: optional("split", message.split)?,
             tables: from_each("tables", message.tables)?,
             entity_rows: required("entity_rows", message.entity_rows)?,
             result: ResultRows {
@@ -62,6 +67,25 @@ impl Travels for Dataset {
                 hash: parse("result_hash", &message.result_hash)?,
             },
         })
+    }
+}
+
+impl Travels for Split {
+    type Message = v1::Split;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::Split {
+            parts: self.parts(),
+            by: self.by().map(texts).unwrap_or_default(),
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        let by = match message.by.is_empty() {
+            true => None,
+            false => Some(parse_each("by", &message.by)?),
+        };
+        Self::new(&message.parts, by).map_err(wrong)
     }
 }
 

@@ -24,8 +24,8 @@ use vintner_ops::{
         ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, HistoricalReport,
         HistoricalRequest, KeptRows, MaterializeEvent, MaterializeRequest, ObjectKind,
         OnlineColumn, OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport, Problem,
-        ResultRows, Run, ServiceColumn, Severity, Summary, TableRead, TrainingRows, VacuumRequest,
-        VacuumedFile, Version, ViewCompaction, ViewDetail, ViewRun, ViewVacuum,
+        ResultRows, Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead, TrainingRows,
+        VacuumRequest, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewRun, ViewVacuum,
     },
 };
 use vintner_registry::{
@@ -208,6 +208,10 @@ fn dataset(name: &DatasetName) -> Dataset {
             Boundary::At
         },
         timestamp_column: whole.then(|| "at".to_owned()),
+        split: whole.then(|| {
+            let by = vec!["origin".parse().unwrap()];
+            Split::new("train=0.75,test=0.25", Some(by)).unwrap()
+        }),
         tables: vec![TableRead {
             view: "weather@2".parse().unwrap(),
             delta_version: whole.then_some(0),
@@ -223,6 +227,16 @@ fn dataset(name: &DatasetName) -> Dataset {
             rows: 3,
             hash: hash.parse().unwrap(),
         },
+    }
+}
+
+/// Entity rows that the caller does not have.
+fn made_rows() -> EntityRows {
+    let numbers: ArrayRef = Arc::new(UInt64Array::from(vec![1, 2, 3]));
+    let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+    EntityRows {
+        schema: batch.schema(),
+        batches: stream::iter([Ok(batch)]).boxed(),
     }
 }
 
@@ -488,15 +502,18 @@ impl Operations for Fake {
     async fn get_historical(
         &self,
         request: &HistoricalRequest,
-        entity_rows: EntityRows,
+        spine: Spine,
     ) -> Result<TrainingRows, OpsError> {
         let mood = self.mood();
+        let (told, entity_rows) = match spine {
+            Spine::Rows(rows) => (format!("{:?}", rows.schema), rows),
+            Spine::At(at) => (format!("at {at}"), made_rows()),
+            Spine::Snapshots(snapshots) => (format!("{snapshots:?}"), made_rows()),
+            Spine::Query(sql) => (format!("of {sql}"), made_rows()),
+        };
         if !matches!(mood, Mood::Wait(_)) {
-            self.called(format!(
-                "get_historical {request:?} {:?}",
-                entity_rows.schema
-            ))
-            .await?;
+            self.called(format!("get_historical {request:?} {told}"))
+                .await?;
         }
         let schema = training_schema(&entity_rows.schema);
         let (sender, report) = oneshot::channel();

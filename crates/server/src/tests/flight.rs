@@ -17,10 +17,10 @@ use arrow_flight::{
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::oneshot;
 use tonic::Code;
-use vintner_core::{Boundary, Knowledge, RegistryVersion};
+use vintner_core::{Boundary, Knowledge, RegistryVersion, Timestamp};
 use vintner_ops::{
     Fault, Operations, OpsError,
-    api::{EntityRows, HistoricalReport, HistoricalRequest, SaveAs},
+    api::{EntityRows, HistoricalReport, HistoricalRequest, SaveAs, Snapshots, Spine, Split},
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
@@ -37,6 +37,7 @@ fn request() -> HistoricalRequest {
         knowledge: Knowledge::Available,
         boundary: Boundary::Before,
         timestamp_column: Some("at".to_owned()),
+        split: Some(Split::new("train=2013-09-01,test", None).unwrap()),
         save: Some(SaveAs {
             name: "delays_2013".parse().unwrap(),
             author: "ann é".to_owned(),
@@ -98,7 +99,11 @@ fn rows(batches: Vec<RecordBatch>) -> EntityRows {
 type Joined = (SchemaRef, RecordBatch, RegistryVersion, HistoricalReport);
 
 async fn join(ops: &dyn Operations, entity_rows: EntityRows) -> Result<Joined, OpsError> {
-    let training = ops.get_historical(&request(), entity_rows).await?;
+    made(ops, Spine::Rows(entity_rows)).await
+}
+
+async fn made(ops: &dyn Operations, spine: Spine) -> Result<Joined, OpsError> {
+    let training = ops.get_historical(&request(), spine).await?;
     let batches: Vec<_> = training.batches.try_collect().await?;
     let all = concat_batches(&training.schema, &batches).unwrap();
     let report = training.report.await.unwrap();
@@ -128,6 +133,28 @@ async fn training_rows_come_back_as_they_were_joined() {
         let asked = fake.calls();
         let remote = soon(join(&client, rows(batches))).await.unwrap();
         assert_eq!(remote, direct);
+        assert_eq!(fake.calls(), asked);
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_the_service_makes_are_asked_for_without_sending_any() {
+    let fake = Fake::new();
+    let (service, client) = service(&fake).await;
+    let spines: [fn() -> Spine; 4] = [
+        || Spine::At("2013-01-01T00:00:00.000001Z".parse().unwrap()),
+        || Spine::At(Timestamp::MIN),
+        || {
+            let [from, to] = ["2013-01-01", "2013-02-01"].map(|at| at.parse().unwrap());
+            Spine::Snapshots(Snapshots::new(from, to, "1d 30m".parse().unwrap()).unwrap())
+        },
+        || Spine::Query("SELECT \"é\"\nFROM weather".to_owned()),
+    ];
+    for spine in spines {
+        let direct = made(fake.as_ref(), spine()).await.unwrap();
+        let asked = fake.calls();
+        assert!(soon(made(&client, spine())).await.unwrap() == direct);
         assert_eq!(fake.calls(), asked);
     }
     service.stop().await;
@@ -166,7 +193,7 @@ async fn a_plain_flight_client_gets_the_rows_and_the_report() {
     let text = |metadata: &[u8]| String::from_utf8(metadata.to_vec()).unwrap();
     insta::assert_snapshot!(text(&messages.first().unwrap().inner.app_metadata), @r#"{"registry_version":7}"#);
     insta::assert_snapshot!(text(&messages.last().unwrap().inner.app_metadata), @r#"{"registry_version":7,"report":{"rows":10,"rows_without_key":1,"rows_matched":{"weather@2":10},"work":{"plan":"","chunks":0,"planning_micros":0,"entity_rows_micros":0,"output_micros":0,"micros":0,"views":[]}}}"#);
-    insta::assert_snapshot!(fake.calls().concat(), @r#"get_historical HistoricalRequest { features: Service("delay_model"), names: Short, knowledge: Event, boundary: At, timestamp_column: None, save: None } Schema { fields: [Field { name: "flight", data_type: Int64, nullable: true }], metadata: {"made by": "a test"} }"#);
+    insta::assert_snapshot!(fake.calls().concat(), @r#"get_historical HistoricalRequest { features: Service("delay_model"), names: Short, knowledge: Event, boundary: At, timestamp_column: None, split: None, save: None } Schema { fields: [Field { name: "flight", data_type: Int64, nullable: true }], metadata: {"made by": "a test"} }"#);
     service.stop().await;
 }
 
@@ -218,6 +245,9 @@ async fn an_exchange_that_does_not_follow_the_steps_is_told_so() {
         vec![FlightData::new().with_descriptor(path)],
         vec![command("delay_model")],
         vec![good()],
+        vec![command(
+            r#"{"get_historical": {"service": "s", "at": "2013-01-01"}}"#,
+        )],
         vec![good(), garbage],
         vec![good(), batch_only[1].clone()],
     ] {
@@ -231,17 +261,18 @@ async fn an_exchange_that_does_not_follow_the_steps_is_told_so() {
     the first message of a DoExchange must have a descriptor of type CMD with a command in it
     the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: expected value at line 1 column 1
     the entity rows cannot be read as a Flight stream: there are none
+    a DoExchange sends its entity rows; ask for `at`, `between` or `spine` with a DoGet
     the entity rows cannot be read as a Flight stream: Error decoding root message: Range [0, 4) is out of bounds.
     the entity rows cannot be read as a Flight stream: Received RecordBatch prior to Schema
     "#);
     let ticket = arrow_flight::Ticket::new("x");
     let status = raw.do_get(ticket).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    insta::assert_snapshot!(status.message(), @r#"the ticket is not what DoGet takes, which is JSON like {"reproduce": {"dataset": "delays_2013"}}: expected value at line 1 column 1"#);
+    insta::assert_snapshot!(status.message(), @r#"the ticket is not what DoGet takes, which is JSON like {"reproduce": {"dataset": "delays_2013"}} or {"get_historical": {"service": "delay_model", "at": "2013-01-01T00:00:00Z"}}: expected value at line 1 column 1"#);
     let everything = arrow_flight::Criteria::default();
     let status = raw.list_flights(everything).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
-    insta::assert_snapshot!(status.message(), @"of Arrow Flight, Vintner answers DoExchange (send entity rows, receive training rows) and DoGet (a saved dataset)");
+    insta::assert_snapshot!(status.message(), @"of Arrow Flight, Vintner answers DoExchange (send entity rows, receive training rows) and DoGet (rows that the service makes, or a saved dataset)");
     service.stop().await;
 }
 
@@ -311,7 +342,7 @@ async fn a_record_batch_that_is_too_large_is_told_the_limit() {
 async fn first_batch(client: &Client) -> vintner_ops::api::BatchStream {
     let batches = vec![entity_batch(0, 3), entity_batch(3, 3)];
     let training = client
-        .get_historical(&request(), rows(batches))
+        .get_historical(&request(), Spine::Rows(rows(batches)))
         .await
         .unwrap();
     let mut batches = training.batches;
@@ -351,7 +382,7 @@ async fn a_join_in_flight_is_finished_when_the_service_stops() {
 async fn the_report_is_not_given_when_the_rows_are_not_read() {
     let (service, client) = service(&Fake::new()).await;
     let training = client
-        .get_historical(&request(), rows(vec![entity_batch(0, 3)]))
+        .get_historical(&request(), Spine::Rows(rows(vec![entity_batch(0, 3)])))
         .await;
     let training = training.unwrap();
     drop(training.batches);

@@ -396,10 +396,11 @@ async fn what_a_compaction_has_put_together_can_be_read_in_the_version_before() 
     compact(&world, &view).await;
     let table = world
         .store
-        .scan(&world.project, &view, Some(before))
+        .open_at(&world.project, &view, Some(before))
         .await
         .unwrap();
-    let frame = world.session.read_table(table).unwrap();
+    let rows = table.rows().await.unwrap();
+    let frame = world.session.read_table(rows).unwrap();
     let rows: Vec<RecordBatch> = frame
         .execute_stream()
         .await

@@ -83,9 +83,10 @@ impl Vacuumed {
         let table = self
             .world
             .store
-            .scan(&self.world.project, &self.view, Some(version))
+            .open_at(&self.world.project, &self.view, Some(version))
             .await;
-        let frame = self.world.session.read_table(table.unwrap()).unwrap();
+        let rows = table.unwrap().rows().await.unwrap();
+        let frame = self.world.session.read_table(rows).unwrap();
         frame
             .collect()
             .await

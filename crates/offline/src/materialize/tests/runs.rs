@@ -366,11 +366,15 @@ async fn a_version_of_a_table_stays_readable() {
     world.write("b", &[row(1, 20, 2)]);
     world.run(&view, 100).await;
     let count = async |version| {
-        let table = world.store.scan(&world.project, &view, version).await?;
+        let table = match version {
+            Some(_) => world.store.open_at(&world.project, &view, version).await?,
+            None => world.store.open_newest(&world.project, &view).await?,
+        };
+        let rows = table.rows().await?;
         Ok::<_, DeltaError>(
             world
                 .session
-                .read_table(table)
+                .read_table(rows)
                 .unwrap()
                 .count()
                 .await

@@ -200,7 +200,8 @@ impl World {
 
     /// The rows of a view's table, sorted.
     pub(crate) async fn table(&self, view: &ViewRevision) -> Vec<TableRow> {
-        let table = self.store.scan(&self.project, view, None).await.unwrap();
+        let table = self.store.open_newest(&self.project, view).await.unwrap();
+        let table = table.rows().await.unwrap();
         let frame = self.session.read_table(table).unwrap();
         let mut rows: Vec<_> = frame
             .collect()

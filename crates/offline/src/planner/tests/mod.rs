@@ -1,6 +1,7 @@
 //! One small world for all tests of the planner: weather with times, flights with an event time only, static planes.
 
 mod canonical;
+mod entity_queries;
 mod facts;
 mod problems;
 mod run;
