@@ -25,13 +25,14 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch},
+    array::{Array, ArrayRef, AsArray, ListArray, RecordBatch},
     datatypes::{
         DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
         TimestampMicrosecondType,
     },
 };
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::{
     arrow::{
@@ -60,8 +61,10 @@ const PAGE_ROWS: usize = 8 * 1024;
 const PAGE_BYTES: usize = 256 << 10;
 /// How many values of a column are looked at to see whether they repeat.
 const SAMPLE_ROWS: usize = 32 * 1024;
+/// How many of these are looked at before it is asked whether it is clear already.
+const STEP_ROWS: usize = 1024;
 /// How much of a column of floats is compressed to see whether it gets smaller.
-const SAMPLE_BYTES: usize = 64 << 10;
+const SAMPLE_BYTES: usize = 16 << 10;
 /// It is worth it when less than this fraction is left.
 const WORTH: (usize, usize) = (9, 10);
 /// A column gets a dictionary when a value of the sample is there at least so many times on average.
@@ -277,16 +280,27 @@ fn repeats(rows: &[RecordBatch], column: usize) -> bool {
     let mut values = Values::default();
     for batch in rows {
         let column = batch.column(column);
-        let column = column.slice(0, column.len().min(SAMPLE_ROWS - values.count));
-        match column.as_list_opt::<i32>() {
-            Some(lists) => lists.iter().flatten().for_each(|items| values.add(&items)),
-            None => values.add(&column),
-        }
-        if values.count >= SAMPLE_ROWS {
-            break;
+        for at in (0..column.len()).step_by(STEP_ROWS) {
+            let step = column.slice(at, STEP_ROWS.min(column.len() - at));
+            match step.as_list_opt::<i32>() {
+                Some(lists) => values.add(&items(lists)),
+                None => values.add(&step),
+            }
+            // With so many different ones, no more values make them repeat.
+            if values.count >= SAMPLE_ROWS || values.distinct.len() * REPEATS > SAMPLE_ROWS {
+                return values.distinct.len() * REPEATS <= values.count;
+            }
         }
     }
     values.distinct.len() * REPEATS <= values.count
+}
+
+/// The items of all lists.
+fn items(lists: &ListArray) -> ArrayRef {
+    let offsets = lists.value_offsets();
+    let end = |offset: Option<&i32>| offset.and_then(|at| usize::try_from(*at).ok()).unwrap_or(0);
+    let (first, last) = (end(offsets.first()), end(offsets.last()));
+    lists.values().slice(first, last - first)
 }
 
 /// Whether a column of floats gets smaller by compression, judged by the first ones. Where it does not, to compress and
@@ -295,11 +309,7 @@ fn shrinks(rows: &[RecordBatch], column: usize) -> bool {
     let mut sample = Vec::new();
     for batch in rows {
         let values = batch.column(column);
-        let items = values.as_list_opt::<i32>().map(|lists| {
-            let (from, to) = (lists.value_offsets().first(), lists.value_offsets().last());
-            let (from, to) = (from.copied().unwrap_or(0), to.copied().unwrap_or(0));
-            lists.values().slice(from as usize, (to - from) as usize)
-        });
+        let items = values.as_list_opt::<i32>().map(items);
         let values = items.as_ref().unwrap_or(values);
         if let Some(floats) = values.as_primitive_opt::<Float64Type>() {
             sample.extend_from_slice(floats.values().inner());
@@ -319,7 +329,7 @@ fn shrinks(rows: &[RecordBatch], column: usize) -> bool {
 #[derive(Default)]
 struct Values {
     count: usize,
-    distinct: HashSet<u64>,
+    distinct: HashSet<u64, RandomState>,
 }
 
 impl Values {
