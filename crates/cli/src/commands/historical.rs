@@ -14,7 +14,8 @@ use crate::{
     args::{self, Features, Format, GetHistorical, Global},
     deployment,
     exit::{Exit, Failure},
-    output, progress,
+    output,
+    progress::RowsProgress,
 };
 
 /// The features that the flags name.
@@ -59,22 +60,22 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     };
     let started = std::time::Instant::now();
     let operations = deployment::open(global).await?;
-    let spine = spine(
+    let (spine, count) = spine(
         args.spine,
         args.every,
         operations.as_ref(),
         &request.features,
     )
     .await?;
+    let progress = RowsProgress::new(count);
+    let spine = match spine {
+        Spine::Rows(rows) => Spine::Rows(progress.reading(rows)),
+        made => made,
+    };
     let rows = operations.get_historical(&request, spine).await?;
     let registry_version = rows.registry_version;
-    let bar = progress::spinner();
-    let report = files::write_training_rows(&args.out, rows, {
-        let bar = bar.clone();
-        move |rows| bar.inc(rows as u64)
-    });
-    let report = report.await;
-    bar.finish_and_clear();
+    let report = files::write_training_rows(&args.out, rows, progress.writing()).await;
+    progress.finish();
     let report = report?;
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
@@ -113,13 +114,13 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
     Ok(Exit::Done)
 }
 
-/// The entity rows that the flags name.
+/// The entity rows that the flags name, and how many there are where that is known before they are read.
 async fn spine(
     spine: args::Spine,
     every: Option<Ttl>,
     operations: &dyn Operations,
     features: &FeatureRequest,
-) -> Result<Spine, Failure> {
+) -> Result<(Spine, Option<u64>), Failure> {
     if let Some(file) = spine.entity_rows {
         let keys = match file.extension() {
             // Only text does not say what its columns are.
@@ -129,9 +130,10 @@ async fn spine(
             }
             _ => vec![],
         };
-        return Ok(Spine::Rows(files::read_entity_rows(&file, &keys).await?));
+        let (rows, count) = files::read_entity_rows(&file, &keys).await?;
+        return Ok((Spine::Rows(rows), count));
     }
-    match (spine.at, spine.between.as_deref(), every, spine.spine) {
+    let made = match (spine.at, spine.between.as_deref(), every, spine.spine) {
         (Some(at), ..) => Ok(Spine::At(at)),
         (_, Some(&[from, to]), Some(every), _) => Snapshots::new(from, to, every)
             .map(Spine::Snapshots)
@@ -140,7 +142,8 @@ async fn spine(
         _ => Err(Failure::input(
             "name --entity-rows, --at, --between with --every, or --spine",
         )),
-    }
+    };
+    made.map(|spine| (spine, None))
 }
 
 /// What was read, what was left out, and where the time went.
