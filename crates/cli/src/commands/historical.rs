@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use vintner_core::{Ttl, ViewId};
 use vintner_ops::{
     Operations,
-    api::{HistoricalReport, HistoricalRequest, JoinWork, SaveAs, Snapshots, Spine, Split},
+    api::{
+        Finding, HistoricalReport, HistoricalRequest, JoinWork, Lint, SaveAs, Snapshots, Spine, Split,
+    },
     files,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -57,6 +59,7 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             name,
             author: deployment::author(),
         }),
+        lint: args.lint,
     };
     let started = std::time::Instant::now();
     let operations = deployment::open(global).await?;
@@ -95,6 +98,9 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             if args.explain {
                 answer["explain"] = serde_json::json!(report.work);
             }
+            if args.lint {
+                answer["lint"] = serde_json::json!(report.lint);
+            }
             output::json(&answer)?;
         }
         Format::Table => {
@@ -108,6 +114,9 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             output::text(&text)?;
             if args.explain {
                 explain(&report.work)?;
+            }
+            if let Some(lint) = &report.lint {
+                warn(lint);
             }
         }
     }
@@ -144,6 +153,22 @@ async fn spine(
         )),
     };
     made.map(|spine| (spine, None))
+}
+
+/// What a lint has found, one line each.
+fn warn(lint: &Lint) {
+    for finding in &lint.findings {
+        let Finding {
+            code,
+            message,
+            help,
+            ..
+        } = finding;
+        output::say(format!("warning[{code}]: {message}; {help}"));
+    }
+    if lint.findings.is_empty() {
+        output::say("lint: nothing to warn of");
+    }
 }
 
 /// What was read, what was left out, and where the time went.

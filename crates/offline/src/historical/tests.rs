@@ -240,6 +240,7 @@ fn a_plan_can_be_read() {
         boundary: Boundary::Before,
         time_column: None,
         split: Some(Split::new("train=0.8,test=0.2", None).unwrap()),
+        lint: false,
     };
     let plan = plan_dataset(
         &selection(vec![weather(), seats]),

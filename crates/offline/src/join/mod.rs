@@ -22,3 +22,4 @@ pub(crate) mod tests;
 pub use counts::{JoinCounts, ViewCounts};
 pub use exec::PitJoinExec;
 pub(crate) use exec::external;
+pub use vintner_join::LintCounts;
