@@ -46,7 +46,9 @@ use vintner_join::{JoinSpec, OutputColumn, ViewInput};
 use super::{JoinCounts, PitJoinExec};
 use crate::feature_table::{FeatureFile, FeatureTable};
 
+mod determinism;
 mod linting;
+mod pruning;
 
 pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
