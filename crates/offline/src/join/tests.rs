@@ -49,6 +49,7 @@ use crate::feature_table::{FeatureFile, FeatureTable};
 mod determinism;
 mod linting;
 mod pruning;
+mod travelling;
 
 pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
