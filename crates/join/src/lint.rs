@@ -3,7 +3,7 @@
 //! * Holds always: the counts are exact, and depend on the rows alone.
 //! * Not here: what is too much (`vintner_ops::lint`).
 
-use vintner_core::{Knowledge, RowTime, Timestamp, VisibilityRule};
+use vintner_core::{RowTime, Timestamp, VisibilityRule};
 
 use crate::{best_rows::BestRows, entity_index::EntityIndex, output::ViewAnswer};
 
@@ -50,10 +50,8 @@ impl LintCounts {
             asking: rows.iter().map(|rows| *rows as usize).sum(),
             ..Self::default()
         };
-        let begins = VisibilityRule {
-            knowledge: Knowledge::Event,
-            ..rule.without_ttl()
-        };
+        // A row that was known from the beginning, so that `rule.knowledge` does not matter.
+        let begins = rule.without_ttl();
         for (slot, time) in index.walks().flatten() {
             let has_begun = first_event.is_some_and(|event| {
                 let created = event;
