@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::Write,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -10,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use futures::TryStreamExt as _;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use indicatif::{HumanFloatCount, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use vintner_core::ViewId;
 use vintner_ops::api::{EntityRows, MaterializeEvent, Phase};
 
@@ -38,7 +39,7 @@ impl Bars {
         };
         match event {
             MaterializeEvent::Started { view, plan } => {
-                let bar = spinner("{spinner} {prefix} {human_pos} rows, {per_sec} {wide_msg}");
+                let bar = spinner(RUN);
                 let bar = self.all.add(bar);
                 bar.set_prefix(view.to_string());
                 bar.set_message(plan.clone());
@@ -62,6 +63,11 @@ impl Bars {
     }
 }
 
+/// How a line looks: rows to the stores, entity rows that are read and joined, rows that are written.
+const RUN: &str = "{spinner} {prefix} {human_pos} rows, {rate} {wide_msg}";
+const READ: &str = "{spinner} {prefix} {human_pos}{msg} entity rows";
+const WRITTEN: &str = "{spinner} {prefix} {human_pos}{msg} rows, {rate}";
+
 /// One line for training rows: first the entity rows that have been read, then the rows that have been written.
 #[derive(Clone)]
 pub(crate) struct RowsProgress {
@@ -75,7 +81,7 @@ impl RowsProgress {
     /// For so many rows, if that is known.
     pub(crate) fn new(total: Option<u64>) -> Self {
         Self {
-            bar: spinner("{spinner} {prefix} {human_pos}{msg} rows, {per_sec}"),
+            bar: spinner(READ),
             total,
             written: Arc::default(),
         }
@@ -88,9 +94,18 @@ impl RowsProgress {
             read += batch.num_rows() as u64;
             progress.read(read);
         });
+        let progress = self.clone();
+        let ended = stream::once(async move {
+            progress.joining();
+            None
+        });
         EntityRows {
             schema: rows.schema,
-            batches: Box::pin(batches),
+            batches: batches
+                .map(Some)
+                .chain(ended)
+                .filter_map(std::future::ready)
+                .boxed(),
         }
     }
 
@@ -105,20 +120,33 @@ impl RowsProgress {
         self.bar.finish_and_clear();
     }
 
+    /// A join in chunks reads on after it has begun to write; the line does not go back.
+    fn is_reading(&self) -> bool {
+        self.written.load(Ordering::Relaxed) == 0
+    }
+
     fn read(&self, rows: u64) {
-        // A join in chunks reads on after it has begun to write; the line does not go back.
-        if self.written.load(Ordering::Relaxed) == 0 {
+        if self.is_reading() {
             self.say("read");
             self.bar.set_position(rows);
         }
     }
 
+    fn joining(&self) {
+        if self.is_reading() {
+            self.bar.set_prefix("joining");
+            self.bar.set_message("");
+        }
+    }
+
     fn wrote(&self, rows: u64) {
-        if self.written.fetch_add(rows, Ordering::Relaxed) == 0 {
+        if self.is_reading() {
             // The rate is that of writing from here on.
             self.bar.reset();
+            self.bar.set_style(style(WRITTEN));
             self.say("wrote");
         }
+        self.written.fetch_add(rows, Ordering::Relaxed);
         self.bar.inc(rows);
     }
 
@@ -131,59 +159,79 @@ impl RowsProgress {
     }
 }
 
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    style.with_key("rate", |state: &ProgressState, line: &mut dyn Write| {
+        // Nothing can be done about a line that is not drawn.
+        let _ = write!(line, "{}/s", HumanFloatCount(state.per_sec().round()));
+    })
+}
+
 /// A line that counts rows.
 fn spinner(template: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
+    bar.set_style(style(template));
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use arrow::{
         array::{ArrayRef, Int64Array, RecordBatch},
         datatypes::Schema,
     };
-    use futures::StreamExt as _;
-
-    use super::*;
 
     fn shown(progress: &RowsProgress) -> String {
         let bar = &progress.bar;
         format!("{} {}{}", bar.prefix(), bar.position(), bar.message())
     }
 
-    #[tokio::test]
-    async fn rows_are_counted_as_they_are_read_and_then_as_they_are_written() {
+    /// Two batches of three rows.
+    fn entity_rows() -> EntityRows {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
         let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
-        let batches = futures::stream::iter([Ok(batch.clone()), Ok(batch)]).boxed();
-        let schema = Arc::new(Schema::empty());
+        EntityRows {
+            schema: Arc::new(Schema::empty()),
+            batches: stream::iter([Ok(batch.clone()), Ok(batch)]).boxed(),
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_are_counted_as_they_are_read_and_then_as_they_are_written() {
         let progress = RowsProgress::new(Some(6_000));
-        let mut rows = progress.reading(EntityRows { schema, batches });
-        let write = progress.writing();
+        let (mut rows, write) = (progress.reading(entity_rows()).batches, progress.writing());
         let mut lines = Vec::new();
-        rows.batches.next().await.unwrap().unwrap();
+        while let Some(batch) = rows.next().await {
+            batch.unwrap();
+            lines.push(shown(&progress));
+        }
         lines.push(shown(&progress));
         write(2);
         lines.push(shown(&progress));
-        // The next chunk of a join.
-        rows.batches.next().await.unwrap().unwrap();
-        lines.push(shown(&progress));
-        write(4);
+        progress.finish();
+        let want = [
+            "read 3 of 6,000",
+            "read 6 of 6,000",
+            "joining 6",
+            "wrote 2 of 6,000",
+        ];
+        assert_eq!(lines, want);
+    }
+
+    #[tokio::test]
+    async fn a_join_in_chunks_does_not_go_back_to_reading() {
+        let progress = RowsProgress::new(None);
+        let (mut rows, write) = (progress.reading(entity_rows()).batches, progress.writing());
+        let mut lines = Vec::new();
+        while let Some(batch) = rows.next().await {
+            lines.push(shown(&progress));
+            write(batch.unwrap().num_rows());
+        }
         lines.push(shown(&progress));
         progress.finish();
-        assert_eq!(
-            lines,
-            [
-                "read 3 of 6,000",
-                "wrote 2 of 6,000",
-                "wrote 2 of 6,000",
-                "wrote 6 of 6,000"
-            ]
-        );
+        assert_eq!(lines, ["read 3", "wrote 3", "wrote 6"]);
     }
 }
