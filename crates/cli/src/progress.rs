@@ -63,9 +63,10 @@ impl Bars {
     }
 }
 
-/// How a line looks: rows to the stores, entity rows that are read and joined, rows that are written.
+/// How a line looks: rows to the stores, entity rows that are read, their join, rows that are written.
 const RUN: &str = "{spinner} {prefix} {human_pos} rows, {rate} {wide_msg}";
 const READ: &str = "{spinner} {prefix} {human_pos}{msg} entity rows";
+const JOINED: &str = "{spinner} {prefix}";
 const WRITTEN: &str = "{spinner} {prefix} {human_pos}{msg} rows, {rate}";
 
 /// One line for training rows: first the entity rows that have been read, then the rows that have been written.
@@ -80,8 +81,10 @@ pub(crate) struct RowsProgress {
 impl RowsProgress {
     /// For so many rows, if that is known.
     pub(crate) fn new(total: Option<u64>) -> Self {
+        let bar = spinner(JOINED);
+        bar.set_prefix("joining");
         Self {
-            bar: spinner(READ),
+            bar,
             total,
             written: Arc::default(),
         }
@@ -127,15 +130,18 @@ impl RowsProgress {
 
     fn read(&self, rows: u64) {
         if self.is_reading() {
-            self.say("read");
+            if self.bar.position() == 0 {
+                self.bar.set_style(style(READ));
+                self.say("read");
+            }
             self.bar.set_position(rows);
         }
     }
 
     fn joining(&self) {
         if self.is_reading() {
+            self.bar.set_style(style(JOINED));
             self.bar.set_prefix("joining");
-            self.bar.set_message("");
         }
     }
 
@@ -186,7 +192,10 @@ mod tests {
 
     fn shown(progress: &RowsProgress) -> String {
         let bar = &progress.bar;
-        format!("{} {}{}", bar.prefix(), bar.position(), bar.message())
+        match bar.prefix().as_str() {
+            "joining" => "joining".to_owned(),
+            prefix => format!("{prefix} {}{}", bar.position(), bar.message()),
+        }
     }
 
     /// Two batches of three rows.
@@ -203,7 +212,7 @@ mod tests {
     async fn rows_are_counted_as_they_are_read_and_then_as_they_are_written() {
         let progress = RowsProgress::new(Some(6_000));
         let (mut rows, write) = (progress.reading(entity_rows()).batches, progress.writing());
-        let mut lines = Vec::new();
+        let mut lines = vec![shown(&progress)];
         while let Some(batch) = rows.next().await {
             batch.unwrap();
             lines.push(shown(&progress));
@@ -213,9 +222,10 @@ mod tests {
         lines.push(shown(&progress));
         progress.finish();
         let want = [
+            "joining",
             "read 3 of 6,000",
             "read 6 of 6,000",
-            "joining 6",
+            "joining",
             "wrote 2 of 6,000",
         ];
         assert_eq!(lines, want);

@@ -6,7 +6,8 @@ use vintner_core::{Ttl, ViewId};
 use vintner_ops::{
     Operations,
     api::{
-        Finding, HistoricalReport, HistoricalRequest, JoinWork, Lint, SaveAs, Snapshots, Spine, Split,
+        Finding, HistoricalReport, HistoricalRequest, JoinWork, Lint, SaveAs, Snapshots, Spine,
+        Split,
     },
     files,
 };

@@ -24,9 +24,9 @@ use vintner_ops::{
         ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, FeatureLint,
         HistoricalReport, HistoricalRequest, KeptRows, Lint, MaterializeEvent, MaterializeRequest,
         ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport,
-        Problem, ResultRows, Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead, TrainingRows,
-        VacuumRequest, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewLint, ViewRun,
-        ViewVacuum,
+        Problem, ResultRows, Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead,
+        TrainingRows, VacuumRequest, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewLint,
+        ViewRun, ViewVacuum,
     },
     lint::findings,
 };

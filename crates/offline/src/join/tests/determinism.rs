@@ -50,7 +50,7 @@ proptest! {
         let mut first = None;
         let mut ties = 0;
         for files in layouts() {
-            let table = files.table(&Arc::new(InMemory::new()), &case, 0);
+            let table = files.table(&case, 0);
             for (count, runtime) in &runtimes {
                 let entity_rows = entity_plan(&case, 5);
                 let plan = PitJoinExec::try_new(
