@@ -272,6 +272,9 @@ pub(crate) struct GetHistorical {
     /// The columns whose values decide a split by fractions [default: the join keys]
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', num_args = 1.., requires = "split")]
     pub(crate) split_by: Option<Vec<ColumnName>>,
+    /// Warn of values from after a row's time and of features that are mostly null; reads more of views with a ttl
+    #[arg(long)]
+    pub(crate) lint: bool,
     /// Save the dataset under this name: keep what is needed to make the same rows again
     #[arg(long, value_name = "NAME")]
     pub(crate) save: Option<DatasetName>,

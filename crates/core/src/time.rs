@@ -241,6 +241,12 @@ impl VisibilityRule {
         (oldest, last)
     }
 
+    /// The rule under which nothing is ever too old.
+    #[must_use]
+    pub fn without_ttl(self) -> Self {
+        Self { ttl: None, ..self }
+    }
+
     /// Whether `row` counts at the moment `at`.
     pub fn visible(&self, row: RowTime, at: Timestamp) -> bool {
         self.lifetime(row)

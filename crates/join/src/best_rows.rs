@@ -32,6 +32,18 @@ struct Best {
     at: u64,
 }
 
+/// A slot, and the greatest row that has begun by its time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carried {
+    pub(crate) slot: usize,
+    /// The slot's time.
+    pub(crate) time: Timestamp,
+    pub(crate) row: RowTime,
+    at: u64,
+    /// The slot at which the row has begun.
+    origin: usize,
+}
+
 const VACANT: u64 = u64::MAX;
 const TIED: u64 = 1 << 63;
 /// Units are numbered in 31 bits, so that an address leaves one for [`TIED`], and none is [`VACANT`].
@@ -144,34 +156,48 @@ impl BestRows {
     /// None that a view of as many rows as slots can have.
     pub fn resolve(self, index: &EntityIndex, rule: VisibilityRule) -> Result<Winners> {
         let mut winners = Winners::new(self.best.len());
-        for slots in index.walks() {
+        // A carried row is known by the slot at which it has begun, since a slot keeps one.
+        let mut last: Option<(usize, u32)> = None;
+        self.carried(index).try_for_each(|carried| {
+            if !rule.visible(carried.row, carried.time) {
+                return Ok(());
+            }
+            let winner = match last {
+                Some((origin, winner)) if origin == carried.origin => winner,
+                _ => {
+                    let tied = (carried.at & TIED != 0).then_some(carried.row);
+                    let at = Address::unpacked(carried.at);
+                    winners.add(at, tied, number(carried.origin)?)?
+                }
+            };
+            last = Some((carried.origin, winner));
+            winners.see(carried.slot, winner);
+            Ok::<_, JoinError>(())
+        })?;
+        winners.tied_units = self.tied_units;
+        Ok(winners)
+    }
+
+    /// Every slot at or before which a row of its key has begun, with the greatest such row, also when it has died.
+    pub(crate) fn carried(&self, index: &EntityIndex) -> impl Iterator<Item = Carried> {
+        index.walks().flat_map(move |slots| {
             let mut carried: Option<(Best, usize)> = None;
-            let mut winner = None;
-            for (slot, time) in slots {
+            slots.filter_map(move |(slot, time)| {
                 let best = self.best[slot];
                 if best.at != VACANT && carried.is_none_or(|(carried, _)| carried.time < best.time)
                 {
                     carried = Some((best, slot));
-                    winner = None;
                 }
-                let Some((carried, origin)) = carried else {
-                    continue;
-                };
-                if rule.visible(carried.time, time) {
-                    let winner = match winner {
-                        Some(known) => known,
-                        None => {
-                            let tied = (carried.at & TIED != 0).then_some(carried.time);
-                            let at = Address::unpacked(carried.at);
-                            *winner.insert(winners.add(at, tied, number(origin)?)?)
-                        }
-                    };
-                    winners.see(slot, winner);
-                }
-            }
-        }
-        winners.tied_units = self.tied_units;
-        Ok(winners)
+                let (Best { time: row, at }, origin) = carried?;
+                Some(Carried {
+                    slot,
+                    time,
+                    row,
+                    at,
+                    origin,
+                })
+            })
+        })
     }
 }
 

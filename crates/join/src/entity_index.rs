@@ -159,6 +159,15 @@ impl EntityIndex {
             .filter(|slot| *slot != NO_SLOT)
     }
 
+    /// How many entity rows ask about each slot.
+    pub(crate) fn rows_by_slot(&self) -> Vec<u32> {
+        let mut rows = vec![0; self.slot_count()];
+        for &slot in self.slots.iter().filter(|slot| **slot != NO_SLOT) {
+            rows[slot as usize] += 1;
+        }
+        rows
+    }
+
     /// The groups of a batch of feature rows by their key columns; [`NO_GROUP`] for a key that nobody asks about.
     pub(crate) fn groups(&self, keys: &[ArrayRef]) -> Result<Vec<u32>> {
         self.keys.find_all(keys)

@@ -36,6 +36,14 @@
 //! which is right: it was known already and is about a later moment. Rows with equal row times have equal
 //! lifetimes, so they meet in one slot, and only there is a tie to be decided.
 //!
+//! # Rows that are too old
+//!
+//! [`LintCounts`] counts entity rows that see nothing only since a ttl has run out. For that, rows are offered under the
+//! rule *without* its ttl ([`VisibilityRule::without_ttl`]) and resolved under the whole rule, and the winners are the
+//! same: the row that is carried is the greatest that has begun. If it is too old, so is every lesser one, by the
+//! fact above; and a row that the ttl would have dropped at its slot is too old there, so it takes the place of none
+//! that is not.
+//!
 //! * Holds always: the result depends on the rows alone, never on their order, the parts they come in, or threads.
 //! * Units: times in microseconds UTC, sizes in bytes.
 //! * Memory: grows with the entity rows, not with the history: 24 bytes per slot and part that is streamed at once,
@@ -44,6 +52,7 @@
 //!
 //! [`Knowledge::Available`]: vintner_core::Knowledge::Available
 //! [`VisibilityRule::lifetime`]: vintner_core::VisibilityRule::lifetime
+//! [`VisibilityRule::without_ttl`]: vintner_core::VisibilityRule::without_ttl
 
 mod best_rows;
 mod entity_columns;
@@ -53,6 +62,7 @@ mod error;
 mod feature_rows;
 mod key_lookup;
 mod key_values;
+mod lint;
 mod output;
 mod spec;
 mod tied_rows;
@@ -70,6 +80,7 @@ pub use entity_rows::{EntityColumns, EntityRows, EntityRowsBuilder};
 pub use error::{JoinError, Result};
 pub use feature_rows::FeatureRows;
 pub use key_values::KeyValues;
+pub use lint::LintCounts;
 pub use output::{OutputFeature, ViewAnswer, output_batch};
 pub use spec::{JoinSpec, OutputColumn, SpecError, ViewInput};
 pub use tied_rows::TiedRows;

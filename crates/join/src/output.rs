@@ -111,6 +111,21 @@ impl ViewAnswer {
         rows.filter(|row| self.winner(*row).is_some()).count()
     }
 
+    /// For how many entity rows each of the first so many features that are asked for is null, since it is null in the
+    /// row that they see, or since they see none. Defaults do not count.
+    pub(crate) fn nulls(&self, features: usize) -> Vec<usize> {
+        let of = |feature| {
+            let columns: Vec<&dyn Array> = self.values.columns(feature).collect();
+            let is_there = |row: &usize| {
+                let place = self.winner(*row).map(|winner| self.values.place(winner));
+                place.is_some_and(|(chunk, row)| columns[chunk].is_valid(row))
+            };
+            let rows = 0..self.index.rows();
+            rows.filter(|row| !is_there(row)).count()
+        };
+        (0..features).map(of).collect()
+    }
+
     /// The bytes that are held, without the index, which other views share.
     pub fn memory(&self) -> usize {
         self.winners.memory() + self.values.memory()

@@ -8,8 +8,8 @@ use arrow::{
 };
 use proptest::prelude::*;
 use vintner_core::{
-    Boundary, FeatureType, JoinKey, KeySchema, KeyType, KeyValue, Knowledge, RowTime, ScalarType,
-    Timestamp, Ttl, Value, ViewId, ViewVersion, VisibilityRule, arrow_values,
+    Boundary, FeatureType, KeyType, KeyValue, Knowledge, RowTime, ScalarType, Timestamp, Ttl,
+    Value, ViewId, arrow_values,
 };
 use vintner_testkit::{
     grid::{self, Layout},
@@ -19,42 +19,23 @@ use vintner_testkit::{
 use super::*;
 
 fn spec(case: &JoinCase) -> JoinSpec {
-    let view_input = |(number, view): (usize, &View)| {
-        let keys = view.keys.iter().map(|&column| JoinKey {
-            name: case.key_columns[column].0.parse().unwrap(),
-            key_type: case.key_columns[column].1,
-        });
-        ViewInput {
-            view: ViewId {
-                name: format!("view{number}").parse().unwrap(),
-                version: ViewVersion::FIRST,
-            },
-            keys: KeySchema::new(keys.collect()).unwrap(),
-            rule: VisibilityRule {
-                ttl: view.ttl,
-                knowledge: case.knowledge,
-                boundary: case.boundary,
-            },
-            features: view
-                .features
-                .iter()
-                .map(|f| (f.name.parse().unwrap(), f.feature_type))
-                .collect(),
-        }
-    };
-    let output = |&(view, feature): &(usize, usize)| {
-        let Feature { name, default, .. } = &case.views[view].features[feature];
-        OutputColumn {
-            view,
-            feature: name.parse().unwrap(),
-            name: format!("view{view}__{name}"),
-            default: default.clone(),
-        }
-    };
+    let (views, outputs) = grid::described(case);
+    let views = views.into_iter().map(|view| ViewInput {
+        view: view.view,
+        keys: view.keys,
+        rule: view.rule,
+        features: view.features,
+    });
+    let outputs = outputs.into_iter().map(|output| OutputColumn {
+        view: output.view,
+        feature: output.feature,
+        name: output.name,
+        default: output.default,
+    });
     JoinSpec {
         time_column: grid::EVENT.to_owned(),
-        views: case.views.iter().enumerate().map(view_input).collect(),
-        outputs: case.outputs.iter().map(output).collect(),
+        views: views.collect(),
+        outputs: outputs.collect(),
     }
 }
 
@@ -102,8 +83,19 @@ impl Table {
         })
     }
 
-    fn answer(&self, input: &ViewInput, asked: &[usize], index: Arc<EntityIndex>) -> ViewAnswer {
+    /// What the view has to say, and what lint counts of it when rows that are too old are matched too.
+    fn answer(
+        &self,
+        input: &ViewInput,
+        asked: &[usize],
+        index: Arc<EntityIndex>,
+        matching: Matching,
+    ) -> (ViewAnswer, LintCounts) {
         let rule = input.rule;
+        let offered = match matching {
+            Matching::Visible => rule,
+            Matching::TooOldToo => rule.without_ttl(),
+        };
         let mut best = BestRows::new(&index, self.units.len()).unwrap();
         for part in &self.parts {
             let mut found = BestRows::new(&index, self.units.len()).unwrap();
@@ -112,11 +104,16 @@ impl Table {
                     let rows = self.rows(&batch);
                     let row_of = |i| first + u32::try_from(i).unwrap();
                     let unit = u32::try_from(unit).unwrap();
-                    found.offer(&index, rule, &rows, unit, row_of).unwrap();
+                    found.offer(&index, offered, &rows, unit, row_of).unwrap();
                 }
             }
             best.merge(&found);
         }
+        let times = self.units.iter().flat_map(|unit| {
+            let rows = self.rows(unit);
+            rows.times().map(|time| time.event).collect::<Vec<_>>()
+        });
+        let counts = LintCounts::of_times(&index, rule, &best, times.min());
         let winners = best.resolve(&index, rule).unwrap();
         let mut values = Values::new(&winners);
         for unit in winners.by_unit().iter().map(UnorderedWinners::by_row) {
@@ -141,16 +138,36 @@ impl Table {
         }
         values.put_tied(&winners, tied, asked).unwrap();
         assert!(values.is_complete());
-        ViewAnswer {
+        let answer = ViewAnswer {
             index,
             winners,
             values,
-        }
+        };
+        let counts = counts.with_values(&answer, asked.len());
+        (answer, counts)
     }
 }
 
-/// Runs a join in memory: the result and how many entity rows have no key, and see a row of each view.
-fn join(case: &JoinCase, layout: Layout) -> (RecordBatch, usize, Vec<usize>) {
+/// Which rows are matched with entity rows.
+#[derive(Clone, Copy, Debug)]
+enum Matching {
+    Visible,
+    TooOldToo,
+}
+
+/// A join that has been run.
+#[derive(Debug, PartialEq)]
+struct Joined {
+    rows: RecordBatch,
+    /// How many entity rows have no key.
+    without_key: usize,
+    /// How many see a row of each view.
+    matched: Vec<usize>,
+    lint: Vec<LintCounts>,
+}
+
+/// Runs a join in memory.
+fn join(case: &JoinCase, layout: Layout, matching: Matching) -> Joined {
     let spec = spec(case);
     let all = grid::entity_batch(case);
     let columns = EntityColumns::find(&spec, &all.schema()).unwrap();
@@ -160,13 +177,13 @@ fn join(case: &JoinCase, layout: Layout) -> (RecordBatch, usize, Vec<usize>) {
         builder.push(all.slice(at, rows)).unwrap();
     }
     let entity_rows = builder.finish().unwrap();
-    let answers: Vec<ViewAnswer> = (0..spec.views.len())
+    let (answers, lint): (Vec<_>, Vec<_>) = (0..spec.views.len())
         .map(|view| {
             let index = Arc::clone(&entity_rows.indexes[view]);
             let table = Table::new(case, &spec, view, layout);
-            table.answer(&spec.views[view], &spec.asked(view), index)
+            table.answer(&spec.views[view], &spec.asked(view), index, matching)
         })
-        .collect();
+        .unzip();
     let schema = spec.schema(&all.schema()).unwrap();
     let features = OutputFeature::all(&spec).unwrap();
     let mut first_row = 0;
@@ -175,9 +192,12 @@ fn join(case: &JoinCase, layout: Layout) -> (RecordBatch, usize, Vec<usize>) {
         batches.push(output_batch(&schema, &features, &answers, batch, first_row).unwrap());
         first_row += batch.num_rows();
     }
-    let matched = answers.iter().map(ViewAnswer::matched_rows).collect();
-    let joined = concat_batches(&schema, &batches).unwrap();
-    (joined, entity_rows.without_key, matched)
+    Joined {
+        rows: concat_batches(&schema, &batches).unwrap(),
+        without_key: entity_rows.without_key,
+        matched: answers.iter().map(ViewAnswer::matched_rows).collect(),
+        lint,
+    }
 }
 
 fn cells(case: &JoinCase, joined: &RecordBatch) -> Vec<Vec<Option<Value>>> {
@@ -194,21 +214,45 @@ fn cells(case: &JoinCase, joined: &RecordBatch) -> Vec<Vec<Option<Value>>> {
 
 /// Every cell and every count, against the oracle's.
 fn check(case: &JoinCase, layout: Layout) {
-    let (joined, without_key, matched) = join(case, layout);
+    let joined = join(case, layout, Matching::Visible);
+    let linted = join(case, layout, Matching::TooOldToo);
     let entity_rows = grid::entity_batch(case);
     let width = entity_rows.num_columns();
-    assert_eq!(&joined.columns()[..width], entity_rows.columns());
-    assert_eq!(cells(case, &joined), oracle::join(case), "{layout:?}");
+    assert_eq!(&joined.rows.columns()[..width], entity_rows.columns());
+    assert_eq!(cells(case, &joined.rows), oracle::join(case), "{layout:?}");
+    assert_eq!(cells(case, &linted.rows), oracle::join(case), "{layout:?}");
+    let asked: Vec<_> = (0..case.views.len())
+        .map(|view| spec(case).asked(view))
+        .collect();
+    for (view, lint) in linted.lint.iter().enumerate() {
+        assert_eq!(*lint, counted(case, view, &asked[view]), "view {view}");
+    }
     let used: Vec<usize> = case.views.iter().flat_map(|v| v.keys.clone()).collect();
     let is_without_key = |row: &&EntityRow| {
         row.time.is_none() || used.iter().any(|&column| row.keys[column].is_none())
     };
     let want = case.entity_rows.iter().filter(is_without_key).count();
-    assert_eq!(without_key, want);
+    assert_eq!(joined.without_key, want);
     let want: Vec<_> = (0..case.views.len())
         .map(|view| oracle::matched(case, view))
         .collect();
-    assert_eq!(matched, want);
+    assert_eq!(joined.matched, want);
+    assert_eq!(linted.matched, want);
+}
+
+/// What the oracle counts for lint, of the features that are asked for.
+fn counted(case: &JoinCase, view: usize, asked: &[usize]) -> LintCounts {
+    let want = oracle::lint(case, view);
+    let events = case.views[view].rows.iter().map(|row| row.time.event);
+    LintCounts {
+        first_event: events.min(),
+        asking: want.asking,
+        before_first: want.before_first,
+        expired: want.expired,
+        late: want.late,
+        own_time: want.own_time,
+        nulls: asked.iter().map(|&feature| want.nulls[feature]).collect(),
+    }
 }
 
 /// So many cases, unless `PROPTEST_CASES` asks for another number.
@@ -235,7 +279,9 @@ proptest! {
     #[test]
     fn a_long_history_agrees_too(case in grid::long_case(), layout in Layout::any(), other in Layout::any()) {
         check(&case, layout);
-        prop_assert_eq!(join(&case, layout), join(&case, other));
+        for matching in [Matching::Visible, Matching::TooOldToo] {
+            prop_assert_eq!(join(&case, layout, matching), join(&case, other, matching));
+        }
     }
 }
 
@@ -320,7 +366,7 @@ fn a_null_in_the_row_that_counts_is_the_answer() {
         batch_rows: 100,
         seed: 0,
     };
-    let found = cells(&case, &join(&case, layout).0);
+    let found = cells(&case, &join(&case, layout, Matching::Visible).rows);
     let want = [7, -1, -1].map(|value| vec![Some(Value::Int64(value))]);
     assert_eq!(found, want);
 }

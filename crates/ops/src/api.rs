@@ -26,6 +26,7 @@ use vintner_registry::{
 use vintner_repo::RepoFile;
 
 use crate::error::OpsError;
+pub use crate::lint::{FeatureLint, Finding, Lint, ViewLint};
 
 /// Everything Vintner does for its users. Each method is one command of the command line.
 #[async_trait]
@@ -305,6 +306,8 @@ pub struct HistoricalRequest {
     pub split: Option<Split>,
     /// Whether what is needed to make the same rows again is kept, and under which name.
     pub save: Option<SaveAs>,
+    /// Whether what tells of leaks and gaps is counted.
+    pub lint: bool,
 }
 
 /// Under which name a training dataset is saved, and by whom.
@@ -362,6 +365,8 @@ pub struct HistoricalReport {
     pub rows_matched: BTreeMap<ViewId, u64>,
     /// What was read for it, and how long it took.
     pub work: JoinWork,
+    /// What tells of leaks and gaps, when that was asked for.
+    pub lint: Option<Lint>,
 }
 
 /// What a join has read, and where its time went. Times are of the wall's clock, in microseconds; those of views that

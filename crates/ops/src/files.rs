@@ -13,20 +13,24 @@ use crate::{
     local::historical_error,
 };
 
-/// The rows of a file. The join keys say how those columns of a CSV file are read.
+/// The rows of a file, and how many there are where the file says it. The join keys say how those columns of a CSV file
+/// are read.
 ///
 /// # Errors
 /// When the file is missing, broken, or of an unknown format.
-pub async fn read_entity_rows(path: &Path, keys: &[JoinKey]) -> Result<EntityRows, OpsError> {
+pub async fn read_entity_rows(
+    path: &Path,
+    keys: &[JoinKey],
+) -> Result<(EntityRows, Option<u64>), OpsError> {
     let rows = historical::EntityRows::open(path, keys)
         .await
         .map_err(historical_error)?;
-    let schema = rows.schema().clone();
+    let (schema, count) = (rows.schema().clone(), rows.count());
     let batches = rows
         .into_stream()
         .map_err(|error| historical_error(error.into()))
         .boxed();
-    Ok(EntityRows { schema, batches })
+    Ok((EntityRows { schema, batches }, count))
 }
 
 /// Writes training rows to a file, which is there afterwards, whole, or not at all. `progress` is told the rows of

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod error;
 pub mod files;
+pub mod lint;
 mod local;
 
 pub use api::Operations;

@@ -7,8 +7,9 @@
 use std::fmt;
 
 use vintner_core::{
-    FeatureRef, FeatureSelector, FeatureType, JoinKey, KeySchema, KeySchemaError, KeyType,
-    KeyValue, NameError, ScalarType, Timestamp, Ttl, Value, ViewId, ViewVersion,
+    Boundary, FeatureRef, FeatureSelector, FeatureType, JoinKey, KeySchema, KeySchemaError,
+    KeyType, KeyValue, Knowledge, NameError, ScalarType, Timestamp, Ttl, Value, ViewId,
+    ViewVersion,
     name::{Kind, Name},
 };
 
@@ -271,6 +272,56 @@ impl TryFrom<v1::FeatureType> for FeatureType {
         } else {
             Self::Scalar(scalar)
         })
+    }
+}
+
+impl From<Knowledge> for v1::KnowledgeMode {
+    fn from(knowledge: Knowledge) -> Self {
+        match knowledge {
+            Knowledge::Event => Self::Event,
+            Knowledge::Available => Self::Available,
+        }
+    }
+}
+
+/// Reads the number of a knowledge mode, as messages hold it.
+///
+/// # Errors
+/// [`ConvertProblem::Missing`] when it is not set, [`ConvertProblem::Enum`] when it is unknown.
+pub fn knowledge(number: i32) -> Result<Knowledge, ConvertError> {
+    match v1::KnowledgeMode::try_from(number) {
+        Ok(v1::KnowledgeMode::Event) => Ok(Knowledge::Event),
+        Ok(v1::KnowledgeMode::Available) => Ok(Knowledge::Available),
+        Ok(v1::KnowledgeMode::Unspecified) => Err(ConvertProblem::Missing.into()),
+        Err(_) => {
+            let what = "knowledge mode";
+            Err(ConvertProblem::Enum { what, number }.into())
+        }
+    }
+}
+
+impl From<Boundary> for v1::BoundaryMode {
+    fn from(boundary: Boundary) -> Self {
+        match boundary {
+            Boundary::At => Self::At,
+            Boundary::Before => Self::Before,
+        }
+    }
+}
+
+/// Reads the number of a boundary mode, as messages hold it.
+///
+/// # Errors
+/// [`ConvertProblem::Missing`] when it is not set, [`ConvertProblem::Enum`] when it is unknown.
+pub fn boundary(number: i32) -> Result<Boundary, ConvertError> {
+    match v1::BoundaryMode::try_from(number) {
+        Ok(v1::BoundaryMode::At) => Ok(Boundary::At),
+        Ok(v1::BoundaryMode::Before) => Ok(Boundary::Before),
+        Ok(v1::BoundaryMode::Unspecified) => Err(ConvertProblem::Missing.into()),
+        Err(_) => {
+            let what = "boundary mode";
+            Err(ConvertProblem::Enum { what, number }.into())
+        }
     }
 }
 

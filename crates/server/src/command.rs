@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use vintner_core::{Boundary, DatasetName, Knowledge, RegistryVersion};
 use vintner_ops::{
     Fault, OpsError,
-    api::{HistoricalReport, HistoricalRequest, JoinWork, SaveAs, Snapshots, Spine, Split},
+    api::{HistoricalReport, HistoricalRequest, JoinWork, Lint, SaveAs, Snapshots, Spine, Split},
 };
 use vintner_proto::convert::ConvertError;
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -64,6 +64,9 @@ pub struct GetHistorical {
     /// Keeps what is needed to make the same rows again. Default: nothing is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save: Option<Save>,
+    /// Whether what tells of leaks and gaps is counted and reported. Default: it is not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lint: bool,
 }
 
 /// Moments at equal distances.
@@ -169,6 +172,9 @@ pub struct Report {
     /// What was read for it, and how long it took.
     #[serde(default)]
     pub work: JoinWork,
+    /// What tells of leaks and gaps, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lint: Option<Lint>,
 }
 
 impl Command {
@@ -270,6 +276,7 @@ impl From<&HistoricalRequest> for GetHistorical {
                 name: save.name.to_string(),
                 author: save.author.clone(),
             }),
+            lint: request.lint,
         }
     }
 }
@@ -307,6 +314,7 @@ impl TryFrom<GetHistorical> for HistoricalRequest {
                     author: save.author,
                 }),
             },
+            lint: command.lint,
         })
     }
 }
@@ -343,6 +351,7 @@ impl From<&HistoricalReport> for Report {
                 .map(|(view, rows)| (view.to_string(), *rows))
                 .collect(),
             work: report.work.clone(),
+            lint: report.lint.clone(),
         }
     }
 }
@@ -359,6 +368,7 @@ impl TryFrom<Report> for HistoricalReport {
                 .map(|(view, rows)| Ok((parse("rows_matched", &view)?, rows)))
                 .collect::<Result<_, ConvertError>>()?,
             work: report.work,
+            lint: report.lint,
         })
     }
 }
@@ -395,6 +405,7 @@ mod tests {
                 name: "delays_2013".parse().unwrap(),
                 author: "ann".to_owned(),
             }),
+            lint: true,
         };
         let plain = request(r#"{"get_historical": {"service": "delay_model"}}"#).unwrap();
         assert_eq!(plain.knowledge, Knowledge::Event);
@@ -409,7 +420,7 @@ mod tests {
     fn a_wrong_command_is_told_what_is_wrong() {
         let refusal = |json: &str| request(json).unwrap_err();
         insta::assert_snapshot!(refusal("delay_model"), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: expected value at line 1 column 1"#);
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown field `servise`, expected one of `service`, `features`, `full_names`, `knowledge`, `boundary`, `timestamp_column`, `at`, `between`, `spine`, `split`, `split_by`, `save` at line 1 column 29"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown field `servise`, expected one of `service`, `features`, `full_names`, `knowledge`, `boundary`, `timestamp_column`, `at`, `between`, `spine`, `split`, `split_by`, `save`, `lint` at line 1 column 29"#);
         insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "knowledge": "later"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown variant `later`, expected `event` or `available` at line 1 column 56"#);
         insta::assert_snapshot!(refusal(r#"{"get_historical": {}}"#), @"give `service` or `features`");
         insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "features": ["v"]}}"#), @"give `service` or `features`, not both");

@@ -12,8 +12,8 @@ use arrow::{
 };
 use proptest::{prelude::*, sample};
 use vintner_core::{
-    Boundary, FeatureType, KeyType, KeyValue, Knowledge, RowTime, ScalarType, Timestamp, Ttl,
-    Value, arrow_values,
+    Boundary, FeatureName, FeatureType, JoinKey, KeySchema, KeyType, KeyValue, Knowledge, RowTime,
+    ScalarType, Timestamp, Ttl, Value, ViewId, ViewVersion, VisibilityRule, arrow_values,
 };
 
 use crate::oracle::{EntityRow, Feature, FeatureRow, JoinCase, View};
@@ -181,7 +181,14 @@ pub fn join_case() -> impl Strategy<Value = JoinCase> {
     (key_types, around, modes()).prop_flat_map(
         |(key_types, (anchor, ttl), (knowledge, boundary))| {
             let times = instants(anchor, ttl);
-            let entity_rows = prop::collection::vec(entity_row(&key_types, &times), 0..12);
+            // Where few moments are asked about, most of a history need not be read.
+            let asked = sample::subsequence(times.clone(), 1..=times.len());
+            let entity_rows = {
+                let key_types = key_types.clone();
+                asked.prop_flat_map(move |asked| {
+                    prop::collection::vec(entity_row(&key_types, &asked), 0..12)
+                })
+            };
             let views = prop::collection::vec(view(&key_types, &times, ttl), 1..=3);
             let key_columns: Vec<_> = key_types
                 .iter()
@@ -407,6 +414,73 @@ pub fn every_time_case(
         knowledge,
         boundary,
     }
+}
+
+/// A view of a case as a join's description has it.
+#[derive(Clone, Debug)]
+pub struct DescribedView {
+    /// `view0@1` for the first one.
+    pub view: ViewId,
+    /// Its join keys.
+    pub keys: KeySchema,
+    /// Which of its rows count.
+    pub rule: VisibilityRule,
+    /// Its features.
+    pub features: Vec<(FeatureName, FeatureType)>,
+}
+
+/// An output column of a case as a join's description has it.
+#[derive(Clone, Debug)]
+pub struct DescribedOutput {
+    /// The view's number.
+    pub view: usize,
+    /// The feature.
+    pub feature: FeatureName,
+    /// `view0__a`, say.
+    pub name: String,
+    /// What takes the place of a null or missing value.
+    pub default: Option<Value>,
+}
+
+/// The views of a case and its output columns, as a join's description has them.
+pub fn described(case: &JoinCase) -> (Vec<DescribedView>, Vec<DescribedOutput>) {
+    let join_key = |&column: &usize| {
+        let (name, key_type) = &case.key_columns[column];
+        JoinKey {
+            name: name.parse().expect("a name"),
+            key_type: *key_type,
+        }
+    };
+    let view = |(number, view): (usize, &View)| DescribedView {
+        view: ViewId {
+            name: format!("view{number}").parse().expect("a name"),
+            version: ViewVersion::FIRST,
+        },
+        keys: KeySchema::new(view.keys.iter().map(join_key).collect()).expect("names differ"),
+        rule: VisibilityRule {
+            ttl: view.ttl,
+            knowledge: case.knowledge,
+            boundary: case.boundary,
+        },
+        features: view
+            .features
+            .iter()
+            .map(|f| (f.name.parse().expect("a name"), f.feature_type))
+            .collect(),
+    };
+    let output = |&(view, feature): &(usize, usize)| {
+        let Feature { name, default, .. } = &case.views[view].features[feature];
+        DescribedOutput {
+            view,
+            feature: name.parse().expect("a name"),
+            name: format!("view{view}__{name}"),
+            default: default.clone(),
+        }
+    };
+    (
+        case.views.iter().enumerate().map(view).collect(),
+        case.outputs.iter().map(output).collect(),
+    )
 }
 
 /// The entity rows of a case: their key columns, [`EVENT`], and `row`, their number.

@@ -116,6 +116,81 @@ pub fn matched(case: &JoinCase, view: usize) -> usize {
     count
 }
 
+/// What a lint counts of one view: entity rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lint {
+    /// With a time and all of the view's keys.
+    pub asking: usize,
+    /// Of these, those before the view's first row, whatever its key.
+    pub before_first: usize,
+    /// That see nothing, and would see a row without the ttl.
+    pub expired: usize,
+    /// That see a row which arrived after their time.
+    pub late: usize,
+    /// That see a row of their own time.
+    pub own_time: usize,
+    /// For which each feature of the view is null or missing, its default aside.
+    pub nulls: Vec<usize>,
+}
+
+/// The counts of one view.
+pub fn lint(case: &JoinCase, view: usize) -> Lint {
+    let view = &case.views[view];
+    let mut for_ever = view.clone();
+    for_ever.ttl = None;
+    let mut lint = Lint {
+        asking: 0,
+        before_first: 0,
+        expired: 0,
+        late: 0,
+        own_time: 0,
+        nulls: vec![0; view.features.len()],
+    };
+    for entity_row in &case.entity_rows {
+        let row = winner(view, entity_row, case.knowledge, case.boundary);
+        for feature in 0..view.features.len() {
+            if row.is_none_or(|row| row.values[feature].is_none()) {
+                lint.nulls[feature] += 1;
+            }
+        }
+        let Some(at) = entity_row.time else { continue };
+        if view
+            .keys
+            .iter()
+            .any(|&column| entity_row.keys[column].is_none())
+        {
+            continue;
+        }
+        lint.asking += 1;
+        let mut something_was = false;
+        for row in &view.rows {
+            something_was |= match case.boundary {
+                Boundary::At => row.time.event.micros() <= at.micros(),
+                Boundary::Before => row.time.event.micros() < at.micros(),
+            };
+        }
+        if !something_was {
+            lint.before_first += 1;
+        }
+        match row {
+            None => {
+                if winner(&for_ever, entity_row, case.knowledge, case.boundary).is_some() {
+                    lint.expired += 1;
+                }
+            }
+            Some(row) => {
+                if row.time.created.micros() > at.micros() {
+                    lint.late += 1;
+                }
+                if row.time.event.micros() == at.micros() {
+                    lint.own_time += 1;
+                }
+            }
+        }
+    }
+    lint
+}
+
 /// The row of a view that an entity row sees; none when its time or one of the view's keys is null.
 pub fn winner<'a>(
     view: &'a View,

@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("registry", &["core", "proto"]),
     ("online", &["core", "registry"]),
     ("join", &["core"]),
-    ("offline", &["core", "registry", "join"]),
+    ("offline", &["core", "proto", "registry", "join"]),
     ("ops", &["core", "repo", "registry", "online", "offline"]),
     (
         "server",

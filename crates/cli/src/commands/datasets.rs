@@ -11,7 +11,8 @@ use crate::{
     args::{Format, Global},
     deployment,
     exit::{Exit, Failure},
-    output, progress,
+    output,
+    progress::RowsProgress,
 };
 
 pub(crate) async fn list(global: &Global) -> Result<Exit, Failure> {
@@ -53,14 +54,10 @@ pub(crate) async fn reproduce(
     let started = std::time::Instant::now();
     let operations = deployment::open(global).await?;
     let dataset = operations.dataset(name).await?;
+    let progress = RowsProgress::new(Some(dataset.result.rows));
     let rows = operations.reproduce(name).await?;
-    let bar = progress::spinner();
-    let report = files::write_training_rows(out, rows, {
-        let bar = bar.clone();
-        move |rows| bar.inc(rows as u64)
-    });
-    let report = report.await;
-    bar.finish_and_clear();
+    let report = files::write_training_rows(out, rows, progress.writing()).await;
+    progress.finish();
     let rows = report?.rows;
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     match global.format {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use vintner_core::{Ttl, ViewId};
 use vintner_ops::{
     Operations,
-    api::{HistoricalReport, HistoricalRequest, JoinWork, SaveAs, Snapshots, Spine, Split},
+    api::{
+        Finding, HistoricalReport, HistoricalRequest, JoinWork, Lint, SaveAs, Snapshots, Spine,
+        Split,
+    },
     files,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -14,7 +17,8 @@ use crate::{
     args::{self, Features, Format, GetHistorical, Global},
     deployment,
     exit::{Exit, Failure},
-    output, progress,
+    output,
+    progress::RowsProgress,
 };
 
 /// The features that the flags name.
@@ -56,25 +60,26 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             name,
             author: deployment::author(),
         }),
+        lint: args.lint,
     };
     let started = std::time::Instant::now();
     let operations = deployment::open(global).await?;
-    let spine = spine(
+    let (spine, count) = spine(
         args.spine,
         args.every,
         operations.as_ref(),
         &request.features,
     )
     .await?;
+    let progress = RowsProgress::new(count);
+    let spine = match spine {
+        Spine::Rows(rows) => Spine::Rows(progress.reading(rows)),
+        made => made,
+    };
     let rows = operations.get_historical(&request, spine).await?;
     let registry_version = rows.registry_version;
-    let bar = progress::spinner();
-    let report = files::write_training_rows(&args.out, rows, {
-        let bar = bar.clone();
-        move |rows| bar.inc(rows as u64)
-    });
-    let report = report.await;
-    bar.finish_and_clear();
+    let report = files::write_training_rows(&args.out, rows, progress.writing()).await;
+    progress.finish();
     let report = report?;
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
@@ -94,6 +99,9 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             if args.explain {
                 answer["explain"] = serde_json::json!(report.work);
             }
+            if args.lint {
+                answer["lint"] = serde_json::json!(report.lint);
+            }
             output::json(&answer)?;
         }
         Format::Table => {
@@ -108,18 +116,21 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             if args.explain {
                 explain(&report.work)?;
             }
+            if let Some(lint) = &report.lint {
+                warn(lint);
+            }
         }
     }
     Ok(Exit::Done)
 }
 
-/// The entity rows that the flags name.
+/// The entity rows that the flags name, and how many there are where that is known before they are read.
 async fn spine(
     spine: args::Spine,
     every: Option<Ttl>,
     operations: &dyn Operations,
     features: &FeatureRequest,
-) -> Result<Spine, Failure> {
+) -> Result<(Spine, Option<u64>), Failure> {
     if let Some(file) = spine.entity_rows {
         let keys = match file.extension() {
             // Only text does not say what its columns are.
@@ -129,9 +140,10 @@ async fn spine(
             }
             _ => vec![],
         };
-        return Ok(Spine::Rows(files::read_entity_rows(&file, &keys).await?));
+        let (rows, count) = files::read_entity_rows(&file, &keys).await?;
+        return Ok((Spine::Rows(rows), count));
     }
-    match (spine.at, spine.between.as_deref(), every, spine.spine) {
+    let made = match (spine.at, spine.between.as_deref(), every, spine.spine) {
         (Some(at), ..) => Ok(Spine::At(at)),
         (_, Some(&[from, to]), Some(every), _) => Snapshots::new(from, to, every)
             .map(Spine::Snapshots)
@@ -140,6 +152,23 @@ async fn spine(
         _ => Err(Failure::input(
             "name --entity-rows, --at, --between with --every, or --spine",
         )),
+    };
+    made.map(|spine| (spine, None))
+}
+
+/// What a lint has found, one line each.
+fn warn(lint: &Lint) {
+    for finding in &lint.findings {
+        let Finding {
+            code,
+            message,
+            help,
+            ..
+        } = finding;
+        output::say(format!("warning[{code}]: {message}; {help}"));
+    }
+    if lint.findings.is_empty() {
+        output::say("lint: nothing to warn of");
     }
 }
 

@@ -14,6 +14,7 @@ mod harness;
 mod interrupt;
 mod kill;
 mod kill_redis;
+mod linting;
 mod main_job;
 mod maintenance;
 mod spine;

@@ -2,12 +2,14 @@
 //!
 //! Start at [`FeatureTable`], which says which files there are. [`units`] opens those that can have needed rows and
 //! cuts them up: a unit is a row group, less the pages that cannot have any. [`read`] reads a unit's columns.
+//! `first_event` says when a table's history begins.
 //!
 //! * Holds always: what is left out cannot count for any entity row, as the statistics of the files prove. A
 //!   statistic that is missing or not known to be right leaves nothing out.
 //! * Not here: what counts ([`vintner_core::VisibilityRule`]), how the table is written ([`crate::delta`]).
 
 mod file_reader;
+mod first_event;
 pub(crate) mod read;
 pub(crate) mod units;
 
@@ -27,7 +29,7 @@ use vintner_core::Timestamp;
 /// The data files of one version of a view's table.
 #[derive(Clone)]
 pub struct FeatureTable {
-    /// Where the table is, for people.
+    /// The URL of its folder.
     pub(crate) location: Arc<str>,
     /// Its folder.
     pub(crate) objects: Arc<dyn ObjectStore>,
@@ -51,7 +53,7 @@ pub struct FeatureFile {
 }
 
 impl FeatureTable {
-    /// These files of a table's folder.
+    /// These files of a table's folder, whose URL is `location`.
     pub fn new(location: &str, objects: Arc<dyn ObjectStore>, mut files: Vec<FeatureFile>) -> Self {
         // The order decides addresses, and with them nothing that a user sees.
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -72,6 +74,11 @@ impl FeatureTable {
     /// How many bytes of the files have been read so far.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// The URL of its folder.
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// The files.

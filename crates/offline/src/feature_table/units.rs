@@ -121,7 +121,7 @@ impl FeatureTable {
         Ok(Units { units, pruned })
     }
 
-    async fn open(&self, file: FeatureFile) -> Result<OpenFile> {
+    pub(super) async fn open(&self, file: FeatureFile) -> Result<OpenFile> {
         let path = Path::parse(&file.path).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let mut reader = FileReader::new(&self.objects, &path, file.bytes, &self.bytes_read);
         let options = ArrowReaderOptions::new()

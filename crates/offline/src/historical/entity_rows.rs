@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Seek},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -27,6 +27,7 @@ use vintner_core::JoinKey;
 
 use super::{
     FileFormat, HistoricalError,
+    arrow_rows::arrow_rows,
     csv_types::{self, CsvError},
 };
 
@@ -38,6 +39,8 @@ const BATCH_ROWS: usize = 8192;
 pub struct EntityRows {
     schema: SchemaRef,
     rows: Rows,
+    /// How many there are, if that is known before they are read.
+    count: Option<u64>,
 }
 
 enum Rows {
@@ -52,9 +55,11 @@ type Reader = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 impl EntityRows {
     /// Rows in memory, all with these columns.
     pub fn from_batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         Self {
             schema,
             rows: Rows::Batches(batches),
+            count: Some(count),
         }
     }
 
@@ -63,6 +68,7 @@ impl EntityRows {
         Self {
             schema: stream.schema(),
             rows: Rows::Stream(stream),
+            count: None,
         }
     }
 
@@ -81,9 +87,14 @@ impl EntityRows {
         // The thread is only ever cut short when the whole process ends.
         let ended = |_| Err(io::Error::from(io::ErrorKind::Interrupted).into());
         match opened.join_unwind().await.unwrap_or_else(ended) {
-            Ok((schema, reader)) => Ok(Self {
+            Ok(Opened {
+                schema,
+                reader,
+                count,
+            }) => Ok(Self {
                 schema,
                 rows: Rows::File(path, reader),
+                count,
             }),
             Err(CsvError::File(source)) => Err(HistoricalError::Read { path, source }),
             Err(CsvError::Key(err)) => Err(err.into()),
@@ -93,6 +104,11 @@ impl EntityRows {
     /// The columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// How many there are, if that is known before they are read: a CSV file and a stream do not say.
+    pub fn count(&self) -> Option<u64> {
+        self.count
     }
 
     /// The rows as a stream, in their order.
@@ -117,6 +133,7 @@ impl EntityRows {
             rows => Self {
                 schema: SchemaRef::clone(&schema),
                 rows,
+                count: self.count,
             }
             .into_stream(),
         };
@@ -130,28 +147,38 @@ impl EntityRows {
     }
 }
 
-fn open(
-    format: FileFormat,
-    path: &Path,
-    keys: &[JoinKey],
-) -> Result<(SchemaRef, Reader), CsvError> {
-    let file = File::open(path)?;
+/// A file whose rows can be read.
+struct Opened {
+    schema: SchemaRef,
+    reader: Reader,
+    count: Option<u64>,
+}
+
+fn open(format: FileFormat, path: &Path, keys: &[JoinKey]) -> Result<Opened, CsvError> {
+    let mut file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty").into());
     }
     Ok(match format {
         FileFormat::Parquet => {
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file)?
-                .with_batch_size(BATCH_ROWS)
-                .build()?;
-            (
-                arrow::array::RecordBatchReader::schema(&reader),
-                Box::new(reader),
-            )
+            let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+            let count = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
+            let reader = builder.with_batch_size(BATCH_ROWS).build()?;
+            Opened {
+                schema: arrow::array::RecordBatchReader::schema(&reader),
+                reader: Box::new(reader),
+                count,
+            }
         }
         FileFormat::Arrow => {
+            let count = arrow_rows(&mut file);
+            file.rewind()?;
             let reader = FileReader::try_new_buffered(file, None)?;
-            (reader.schema(), Box::new(reader))
+            Opened {
+                schema: reader.schema(),
+                reader: Box::new(reader),
+                count,
+            }
         }
         FileFormat::Csv => {
             let schema = csv_types::schema(path, keys)?;
@@ -159,7 +186,11 @@ fn open(
                 .with_header(true)
                 .with_batch_size(BATCH_ROWS)
                 .build_buffered(BufReader::new(file))?;
-            (schema, Box::new(reader))
+            Opened {
+                schema,
+                reader: Box::new(reader),
+                count: None,
+            }
         }
     })
 }

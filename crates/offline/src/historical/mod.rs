@@ -11,6 +11,7 @@
 //! * Not here: the join itself ([`crate::join`]), which features a request means ([`vintner_registry::selection`]),
 //!   which version of a table is read.
 
+mod arrow_rows;
 mod csv_types;
 mod entity_rows;
 mod error;

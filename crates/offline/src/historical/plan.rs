@@ -28,6 +28,8 @@ pub struct DatasetOptions {
     pub time_column: Option<String>,
     /// Into which parts the rows are split, if they are.
     pub split: Option<Split>,
+    /// Whether what tells of leaks and gaps is counted too.
+    pub lint: bool,
 }
 
 /// A training dataset, planned.
@@ -43,6 +45,8 @@ pub struct DatasetPlan {
     pub schema: SchemaRef,
     /// What the result's last column says, if the rows are split.
     pub(super) split: Option<PlannedSplit>,
+    /// Whether what tells of leaks and gaps is counted too.
+    pub lint: bool,
 }
 
 /// Plans a dataset of the selected features for entity rows with these columns.
@@ -106,6 +110,7 @@ pub fn plan_dataset(
         entity_schema: SchemaRef::clone(entity_schema),
         schema,
         split,
+        lint: options.lint,
     })
 }
 

@@ -44,7 +44,10 @@ impl DatasetPlan {
         }
         let join = Arc::clone(&self.join);
         let join = PitJoinExec::try_new(join, entity_rows.into_plan()?, tables.into())?;
-        let join = Arc::new(join);
+        let join = Arc::new(match self.lint {
+            true => join.with_lint(),
+            false => join,
+        });
         let rows = join.execute(0, context)?;
         let rows = match &self.split {
             Some(split) => with_parts(rows, split.clone(), &self.schema),

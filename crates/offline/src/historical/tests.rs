@@ -10,6 +10,10 @@ use arrow::{
     },
     compute::concat_batches,
     datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit},
+    ipc::{
+        MetadataVersion,
+        writer::{FileWriter, IpcWriteOptions},
+    },
     util::pretty::pretty_format_batches,
 };
 use datafusion::{
@@ -236,6 +240,7 @@ fn a_plan_can_be_read() {
         boundary: Boundary::Before,
         time_column: None,
         split: Some(Split::new("train=0.8,test=0.2", None).unwrap()),
+        lint: false,
     };
     let plan = plan_dataset(
         &selection(vec![weather(), seats]),
@@ -562,6 +567,38 @@ async fn rows_go_into_a_file_of_every_format_and_come_back() {
         assert_eq!(joined.columns(), want.columns(), "{name}");
     }
     assert_eq!(files(folder.path()).len(), 5, "nothing else is left");
+}
+
+/// In one batch or in several, and in files of the older form, whose messages begin otherwise.
+#[tokio::test]
+async fn a_file_tells_how_many_rows_it_has_unless_it_is_text() {
+    let folder = tempfile::tempdir().unwrap();
+    for rows in [0, 1, 70_000] {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+        let batch = RecordBatch::try_from_iter([("plane", numbers)]).unwrap();
+        let rows = batch.num_rows() as u64;
+        for (name, want) in [
+            ("a.parquet", Some(rows)),
+            ("a.arrow", Some(rows)),
+            ("a.csv", None),
+        ] {
+            let path = folder.path().join(name);
+            write(&path, &batch).await.unwrap();
+            let keys = keys("plane: int64");
+            let opened = EntityRows::open(&path, keys.join_keys()).await.unwrap();
+            assert_eq!(opened.count(), want, "{name}");
+        }
+        let path = folder.path().join("older.arrow");
+        let older = IpcWriteOptions::try_new(64, true, MetadataVersion::V4).unwrap();
+        let file = fs::File::create(&path).unwrap();
+        let mut writer = FileWriter::try_new_with_options(file, &batch.schema(), older).unwrap();
+        for _ in 0..3 {
+            writer.write(&batch).unwrap();
+        }
+        writer.finish().unwrap();
+        let opened = EntityRows::open(&path, &[]).await.unwrap();
+        assert_eq!(opened.count(), Some(3 * rows));
+    }
 }
 
 #[tokio::test]

@@ -16,9 +16,10 @@ use datafusion::{
     execution::memory_pool::MemoryReservation,
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use vintner_core::{Timestamp, VisibilityRule};
 use vintner_join::{
-    BestRows, EntityIndex, FeatureRows, JoinSpec, TieBreak, TiedRows, Values, ViewAnswer,
-    ViewInput, Winners,
+    BestRows, EntityIndex, FeatureRows, JoinSpec, LintCounts, TieBreak, TiedRows, Values,
+    ViewAnswer, ViewInput, Winners,
 };
 
 use super::counts::ViewCounts;
@@ -44,6 +45,14 @@ pub(super) struct Question {
     pub(super) view: usize,
     pub(super) table: FeatureTable,
     pub(super) index: Arc<EntityIndex>,
+    pub(super) lint: Option<Lint>,
+}
+
+/// That leaks and gaps are counted too, and what is known for it of the view's table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lint {
+    /// The first event time of all rows.
+    pub(super) first_event: Option<Timestamp>,
 }
 
 /// What is read of the table, and by how many workers. Each has a thread's work.
@@ -59,6 +68,14 @@ impl Question {
         &self.spec.views[self.view]
     }
 
+    /// Which rows are matched with entity rows: for lint also those that are too old. The winners are the same.
+    fn matched(&self) -> VisibilityRule {
+        match self.lint {
+            None => self.input().rule,
+            Some(_) => self.input().rule.without_ttl(),
+        }
+    }
+
     /// Opens the files that can have rows that count.
     pub(super) async fn open(&self) -> Result<Units> {
         let Some((first, last)) = self.index.span() else {
@@ -67,7 +84,7 @@ impl Question {
         let values = self.index.key_values().map_err(external)?;
         let keys = self.input().keys.join_keys().iter().zip(values);
         let needed = Needed {
-            events: self.input().rule.event_window(first, last),
+            events: self.matched().event_window(first, last),
             event_column: EVENT_TIMESTAMP,
             keys: keys
                 .map(|(key, values)| (key.name.to_string(), values))
@@ -92,7 +109,8 @@ impl Question {
             question: self,
         };
         let started = Instant::now();
-        let winners = Arc::new(reading.winners(reservation).await?);
+        let (winners, lint) = reading.winners(reservation).await?;
+        let winners = Arc::new(winners);
         counts.match_time = started.elapsed();
         (counts.winners, counts.ties) = (winners.count(), winners.tied().len());
         let started = Instant::now();
@@ -117,6 +135,7 @@ impl Question {
         };
         reservation.try_resize(answer.memory())?;
         counts.matched_rows = answer.matched_rows();
+        counts.lint = lint.map(|lint| lint.with_values(&answer, asked.len()));
         Ok((answer, counts))
     }
 }
@@ -126,8 +145,11 @@ impl Reading {
         self.question.input()
     }
 
-    /// Keys and times of all units: which rows are seen.
-    async fn winners(&self, reservation: &MemoryReservation) -> Result<Winners> {
+    /// Keys and times of all units: which rows are seen, and what their times tell of leaks and gaps.
+    async fn winners(
+        &self,
+        reservation: &MemoryReservation,
+    ) -> Result<(Winners, Option<LintCounts>)> {
         let index = &self.question.index;
         let workers = self.workers.min(self.units.len()).max(1);
         reservation.try_resize(workers * BestRows::memory_of(index.slot_count()))?;
@@ -145,7 +167,10 @@ impl Reading {
             Some(best) => best,
             None => BestRows::new(index, 0).map_err(external)?,
         };
-        best.resolve(index, self.input().rule).map_err(external)
+        let rule = self.input().rule;
+        let lint = self.question.lint;
+        let lint = lint.map(|lint| LintCounts::of_times(index, rule, &best, lint.first_event));
+        Ok((best.resolve(index, rule).map_err(external)?, lint))
     }
 
     /// The values of the rows that are seen and have no rival.
@@ -212,7 +237,7 @@ impl Reading {
 
     /// One worker's part of [`Reading::winners`].
     async fn best_rows(self, next: Arc<Next>) -> Result<BestRows> {
-        let (index, rule) = (&self.question.index, self.input().rule);
+        let (index, rule) = (&self.question.index, self.question.matched());
         let mut best = BestRows::new(index, self.units.len()).map_err(external)?;
         let columns = self.key_columns();
         let readers = read_at_once(self.units.len(), self.workers);

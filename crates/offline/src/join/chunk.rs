@@ -21,8 +21,11 @@ use vintner_join::{
     output_batch,
 };
 
-use super::{answer::Question, counts::ViewCounts};
-use crate::feature_table::FeatureTable;
+use super::{
+    answer::{Lint, Question},
+    counts::ViewCounts,
+};
+use crate::{delta::layout::EVENT_TIMESTAMP, feature_table::FeatureTable};
 
 /// What of the pool a chunk is reckoned to fill; the rest is for what cannot be reckoned, texts above all.
 const SHARE: f64 = 0.6;
@@ -42,6 +45,8 @@ pub(super) struct Join {
     pub(super) features: Arc<[OutputFeature]>,
     pub(super) schema: SchemaRef,
     pub(super) context: Arc<TaskContext>,
+    /// For each view, when leaks and gaps are counted too.
+    pub(super) lint: Option<Arc<[Lint]>>,
 }
 
 /// A chunk that has been joined.
@@ -77,11 +82,23 @@ impl Join {
             reason = "a share of the memory is no exact figure"
         )]
         let full = reckoned as f64 > limit as f64 * SHARE;
-        full
+        // Whatever a chunk of no rows is reckoned at, one more batch is read.
+        full && chunk.rows() > 0
     }
 
     pub(super) fn reservation(&self, of: &str) -> MemoryReservation {
         MemoryConsumer::new(format!("PitJoinExec[{of}]")).register(self.context.memory_pool())
+    }
+
+    /// Prepares to count leaks and gaps.
+    pub(super) async fn prepare_lint(&mut self) -> Result<()> {
+        let mut views = Vec::with_capacity(self.tables.len());
+        for table in self.tables.iter() {
+            let first_event = table.first_event(EVENT_TIMESTAMP).await?;
+            views.push(Lint { first_event });
+        }
+        self.lint = Some(views.into());
+        Ok(())
     }
 
     /// Joins entity rows. When the memory does not do, it says so, and the rows are given back.
@@ -98,6 +115,7 @@ impl Join {
             view,
             table: table.clone(),
             index: Arc::clone(index),
+            lint: self.lint.as_ref().map(|views| views[view]),
         });
         let questions: Vec<_> = questions.collect();
         let answers = futures::stream::iter(questions).map(|question| {

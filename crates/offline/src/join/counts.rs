@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use vintner_core::ViewId;
+use vintner_join::LintCounts;
 
 use crate::feature_table::units::Pruned;
 
@@ -44,6 +45,8 @@ pub struct ViewCounts {
     pub match_time: Duration,
     /// How long values were read.
     pub values_time: Duration,
+    /// What tells of leaks and gaps, when that was asked for.
+    pub lint: Option<LintCounts>,
 }
 
 impl ViewCounts {
@@ -59,6 +62,7 @@ impl ViewCounts {
             open_time: Duration::ZERO,
             match_time: Duration::ZERO,
             values_time: Duration::ZERO,
+            lint: None,
         }
     }
 
@@ -71,5 +75,8 @@ impl ViewCounts {
         self.open_time += chunk.open_time;
         self.match_time += chunk.match_time;
         self.values_time += chunk.values_time;
+        if let (Some(sum), Some(chunk)) = (&mut self.lint, &chunk.lint) {
+            sum.add(chunk);
+        }
     }
 }

@@ -25,7 +25,9 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc::Sender;
-use vintner_join::{EntityColumns, EntityRowsBuilder, JoinError, JoinSpec, OutputFeature};
+use vintner_join::{
+    EntityColumns, EntityRowsBuilder, JoinError, JoinSpec, LintCounts, OutputFeature,
+};
 
 use super::{
     chunk::{Join, Joined, can_be_halved, halves},
@@ -53,6 +55,7 @@ pub struct PitJoinExec {
     tables: Arc<[FeatureTable]>,
     entity_columns: EntityColumns,
     features: Arc<[OutputFeature]>,
+    lint: bool,
     counts: Arc<Mutex<JoinCounts>>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
@@ -86,6 +89,7 @@ impl PitJoinExec {
         Ok(Self {
             entity_columns: EntityColumns::find(&spec, &entity_schema).map_err(plan_error)?,
             features: OutputFeature::all(&spec).map_err(plan_error)?.into(),
+            lint: false,
             counts: Arc::new(Mutex::new(counts)),
             properties: Arc::new(properties(schema, &entity_rows)),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -93,6 +97,29 @@ impl PitJoinExec {
             entity_rows,
             tables,
         })
+    }
+
+    /// The same join, which counts too what tells of leaks and gaps. For that it reads keys and times also of rows that
+    /// are too old for every entity row.
+    #[must_use]
+    pub fn with_lint(mut self) -> Self {
+        let mut counts = self.counts();
+        for (place, view) in counts.views.iter_mut().enumerate() {
+            view.lint = Some(LintCounts::new(self.spec.asked(place).len()));
+        }
+        self.counts = Arc::new(Mutex::new(counts));
+        self.lint = true;
+        self
+    }
+
+    /// The views' tables, in the order of the description.
+    pub fn tables(&self) -> &[FeatureTable] {
+        &self.tables
+    }
+
+    /// Whether it counts what tells of leaks and gaps.
+    pub fn lints(&self) -> bool {
+        self.lint
     }
 
     /// What is joined with what.
@@ -180,7 +207,11 @@ impl ExecutionPlan for PitJoinExec {
         match (children.pop(), children.is_empty()) {
             (Some(entity_rows), true) => {
                 let (spec, tables) = (Arc::clone(&self.spec), Arc::clone(&self.tables));
-                Ok(Arc::new(Self::try_new(spec, entity_rows, tables)?))
+                let join = Self::try_new(spec, entity_rows, tables)?;
+                Ok(Arc::new(match self.lint {
+                    true => join.with_lint(),
+                    false => join,
+                }))
             }
             _ => internal_err!("a point-in-time join has one child"),
         }
@@ -221,7 +252,9 @@ impl ExecutionPlan for PitJoinExec {
                 features: Arc::clone(&self.features),
                 schema: self.schema(),
                 context,
+                lint: None,
             },
+            lint: self.lint,
             counts: Arc::clone(&self.counts),
             baseline: BaselineMetrics::new(&self.metrics, 0),
         };
@@ -243,6 +276,7 @@ impl ExecutionPlan for PitJoinExec {
 /// One execution.
 struct Run {
     join: Join,
+    lint: bool,
     counts: Arc<Mutex<JoinCounts>>,
     baseline: BaselineMetrics,
 }
@@ -253,10 +287,13 @@ type Batches = Sender<Result<RecordBatch>>;
 impl Run {
     /// Joins chunk by chunk until there are no more entity rows.
     async fn join(
-        self,
+        mut self,
         mut entity_rows: SendableRecordBatchStream,
         batches: Batches,
     ) -> Result<()> {
+        if self.lint {
+            self.join.prepare_lint().await?;
+        }
         let columns = self.join.entity_columns.clone();
         let reservation = self.join.reservation("entity rows that are read");
         let mut first_row = 0;

@@ -2,7 +2,8 @@
 //! [`vintner_join`]'s to say; here is what it costs: reading, threads, memory.
 //!
 //! Start at [`PitJoinExec`]. `chunk` joins as many entity rows at a time as fit the memory, `answer` reads one view for
-//! them: keys and times of the parts of its table that can count, then the values of the rows that do.
+//! them: keys and times of the parts of its table that can count, then the values of the rows that do. `codec` makes bytes of
+//! the operator, for a plan that travels.
 //!
 //! * Holds always: entity rows keep their order, however many chunks they come in; a chunk's result does not depend
 //!   on the others, so that a join of any size ends in the memory that it is given.
@@ -13,12 +14,15 @@
 
 mod answer;
 mod chunk;
+mod codec;
 mod counts;
 mod exec;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use codec::PitJoinCodec;
 pub use counts::{JoinCounts, ViewCounts};
 pub use exec::PitJoinExec;
 pub(crate) use exec::external;
+pub use vintner_join::LintCounts;

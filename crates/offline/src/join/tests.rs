@@ -28,15 +28,15 @@ use datafusion::{
 use futures::StreamExt;
 use proptest::prelude::*;
 use vintner_core::{
-    Boundary, FeatureType, JoinKey, KeySchema, KeyType, KeyValue, Knowledge, RowTime, ScalarType,
-    Timestamp, Ttl, Value, ViewId, ViewVersion, VisibilityRule, arrow_values,
+    Boundary, FeatureType, KeyType, KeyValue, Knowledge, RowTime, ScalarType, Timestamp, Ttl,
+    Value, arrow_values,
 };
 use vintner_testkit::{
     grid::{self, Layout},
     oracle::{self, EntityRow, Feature, FeatureRow, JoinCase, View},
 };
 
-use object_store::{ObjectStoreExt, memory::InMemory};
+use object_store::{ObjectStoreExt, memory::InMemory, prefix::PrefixStore};
 use parquet::{
     arrow::ArrowWriter,
     file::properties::{EnabledStatistics, WriterProperties},
@@ -45,6 +45,11 @@ use vintner_join::{JoinSpec, OutputColumn, ViewInput};
 
 use super::{JoinCounts, PitJoinExec};
 use crate::feature_table::{FeatureFile, FeatureTable};
+
+mod determinism;
+mod linting;
+mod pruning;
+mod travelling;
 
 pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
@@ -58,42 +63,23 @@ pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
 }
 
 pub(crate) fn spec(case: &JoinCase) -> JoinSpec {
-    let view_input = |(number, view): (usize, &View)| {
-        let keys = view.keys.iter().map(|&column| JoinKey {
-            name: case.key_columns[column].0.parse().unwrap(),
-            key_type: case.key_columns[column].1,
-        });
-        ViewInput {
-            view: ViewId {
-                name: format!("view{number}").parse().unwrap(),
-                version: ViewVersion::FIRST,
-            },
-            keys: KeySchema::new(keys.collect()).unwrap(),
-            rule: VisibilityRule {
-                ttl: view.ttl,
-                knowledge: case.knowledge,
-                boundary: case.boundary,
-            },
-            features: view
-                .features
-                .iter()
-                .map(|f| (f.name.parse().unwrap(), f.feature_type))
-                .collect(),
-        }
-    };
-    let output = |&(view, feature): &(usize, usize)| {
-        let Feature { name, default, .. } = &case.views[view].features[feature];
-        OutputColumn {
-            view,
-            feature: name.parse().unwrap(),
-            name: format!("view{view}__{name}"),
-            default: default.clone(),
-        }
-    };
+    let (views, outputs) = grid::described(case);
+    let views = views.into_iter().map(|view| ViewInput {
+        view: view.view,
+        keys: view.keys,
+        rule: view.rule,
+        features: view.features,
+    });
+    let outputs = outputs.into_iter().map(|output| OutputColumn {
+        view: output.view,
+        feature: output.feature,
+        name: output.name,
+        default: output.default,
+    });
     JoinSpec {
         time_column: grid::EVENT.to_owned(),
-        views: case.views.iter().enumerate().map(view_input).collect(),
-        outputs: case.outputs.iter().map(output).collect(),
+        views: views.collect(),
+        outputs: outputs.collect(),
     }
 }
 
@@ -115,25 +101,47 @@ fn entity_plan(case: &JoinCase, batch_rows: usize) -> Arc<dyn ExecutionPlan> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Files {
     pub(crate) layout: Layout,
-    /// Whether each file's rows are sorted by key and time, as compaction does.
-    sorted: bool,
+    order: Order,
     /// Rows per row group and per page.
     group_rows: usize,
     page_rows: usize,
-    /// Whether the log knows the event times of a file.
-    events_known: bool,
+    bounds: Bounds,
+    statistics: EnabledStatistics,
+}
+
+/// Which rows are in which file, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// As the layout says.
+    Laid,
+    /// As the layout says, those of each file sorted by key and time.
+    Sorted,
+    /// As compaction does: each file has a range of time, its rows sorted by key and time.
+    Compacted,
+}
+
+/// What the log says of the event times of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bounds {
+    Unknown,
+    Exact,
+    /// Cut off to milliseconds, as Delta has it.
+    Millis,
 }
 
 impl Files {
     pub(crate) fn any() -> impl Strategy<Value = Self> {
+        let orders = prop::sample::select(vec![Order::Laid, Order::Sorted, Order::Compacted]);
+        let bounds = prop::sample::select(vec![Bounds::Unknown, Bounds::Exact, Bounds::Millis]);
         let rows = (1usize..=6, 1usize..=3);
-        (Layout::any(), any::<bool>(), rows, any::<bool>()).prop_map(
-            |(layout, sorted, (group_rows, page_rows), events_known)| Self {
+        (Layout::any(), orders, rows, bounds).prop_map(
+            |(layout, order, (group_rows, page_rows), bounds)| Self {
                 layout,
-                sorted,
+                order,
                 group_rows,
                 page_rows,
-                events_known,
+                bounds,
+                statistics: EnabledStatistics::Page,
             },
         )
     }
@@ -141,38 +149,67 @@ impl Files {
     fn of(layout: Layout) -> Self {
         Self {
             layout,
-            sorted: false,
+            order: Order::Laid,
             group_rows: 100,
             page_rows: 100,
-            events_known: true,
+            bounds: Bounds::Exact,
+            statistics: EnabledStatistics::Page,
         }
     }
 
-    /// A view's rows as a table: one file per partition of the layout.
-    pub(crate) fn table(&self, case: &JoinCase, number: usize) -> FeatureTable {
-        let objects = Arc::new(InMemory::new());
-        let view = &case.views[number];
-        let mut files = Vec::new();
-        for (place, batches) in self.layout.split(view.rows.len()).into_iter().enumerate() {
-            let mut rows: Vec<usize> = batches.into_iter().flatten().collect();
-            if self.sorted {
-                rows.sort_by_key(|&row| (view.rows[row].keys.clone(), view.rows[row].time));
+    /// The numbers of the rows of each file.
+    fn split(&self, rows: &[FeatureRow]) -> Vec<Vec<usize>> {
+        let laid = self.layout.split(rows.len()).into_iter();
+        let mut files: Vec<Vec<usize>> = laid.map(|file| file.concat()).collect();
+        if self.order == Order::Compacted {
+            let mut by_time = files.concat();
+            by_time.sort_by_key(|&row| rows[row].time.event);
+            let file_rows = rows.len().div_ceil(self.layout.partitions).max(1);
+            files = by_time.chunks(file_rows).map(<[usize]>::to_vec).collect();
+        }
+        if self.order != Order::Laid {
+            for file in &mut files {
+                file.sort_by_key(|&row| (rows[row].keys.clone(), rows[row].time));
             }
-            let bytes = self.file(&grid::feature_batch(case, number, &rows));
-            let events = rows.iter().map(|&row| view.rows[row].time.event);
-            let events = events.clone().min().zip(events.max());
-            files.push(FeatureFile {
+        }
+        files
+    }
+
+    /// A view's rows as a table, in an object store of its own.
+    pub(crate) fn table(&self, case: &JoinCase, number: usize) -> FeatureTable {
+        self.table_in(&Arc::new(InMemory::new()), case, number)
+    }
+
+    /// A view's rows as a table, in a folder of an object store.
+    fn table_in(&self, objects: &Arc<InMemory>, case: &JoinCase, number: usize) -> FeatureTable {
+        let files = self.split(&case.views[number].rows);
+        self.table_of(objects, &format!("view{number}"), (case, number), &files)
+    }
+
+    /// Rows, file by file, as a table in a folder of an object store.
+    fn table_of(
+        &self,
+        objects: &Arc<InMemory>,
+        folder: &str,
+        (case, number): (&JoinCase, usize),
+        files: &[Vec<usize>],
+    ) -> FeatureTable {
+        let store = Arc::new(PrefixStore::new(Arc::clone(objects), folder));
+        let described = files.iter().enumerate().map(|(place, rows)| {
+            let bytes = self.file(&grid::feature_batch(case, number, rows));
+            let times = rows.iter().map(|&row| case.views[number].rows[row].time);
+            let file = FeatureFile {
                 path: format!("part-{place}.parquet"),
                 bytes: bytes.len() as u64,
                 rows: Some(rows.len() as u64),
-                events: events.filter(|_| self.events_known),
-            });
-            let path = format!("part-{place}.parquet").into();
-            runtime()
-                .block_on(objects.put(&path, bytes.into()))
-                .unwrap();
-        }
-        FeatureTable::new("memory:///", objects, files)
+                events: self.bounds.of(times),
+            };
+            let path = file.path.clone().into();
+            runtime().block_on(store.put(&path, bytes.into())).unwrap();
+            file
+        });
+        let described = described.collect();
+        FeatureTable::new(&format!("memory:///{folder}/"), store, described)
     }
 
     fn file(&self, batch: &RecordBatch) -> Vec<u8> {
@@ -180,7 +217,7 @@ impl Files {
             .set_max_row_group_row_count(Some(self.group_rows))
             .set_data_page_row_count_limit(self.page_rows)
             .set_write_batch_size(1)
-            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_statistics_enabled(self.statistics)
             .build();
         let mut bytes = Vec::new();
         let mut writer =
@@ -191,16 +228,40 @@ impl Files {
     }
 }
 
-fn plan(case: &JoinCase, files: Files) -> Arc<PitJoinExec> {
-    let tables = (0..case.views.len()).map(|number| files.table(case, number));
+impl Bounds {
+    fn of(self, times: impl Iterator<Item = RowTime> + Clone) -> Option<(Timestamp, Timestamp)> {
+        let events = times.map(|time| time.event);
+        let (first, last) = events.clone().min().zip(events.max())?;
+        let cut_off = |at: Timestamp| at.micros().div_euclid(1000).checked_mul(1000);
+        match self {
+            Self::Unknown => None,
+            Self::Exact => Some((first, last)),
+            Self::Millis => Some((
+                Timestamp::from_micros(cut_off(first)?),
+                Timestamp::from_micros(cut_off(last)?.saturating_add(999)),
+            )),
+        }
+    }
+}
+
+fn plan(case: &JoinCase, files: Files) -> PitJoinExec {
+    plan_over(&Arc::new(InMemory::new()), case, files)
+}
+
+fn plan_over(objects: &Arc<InMemory>, case: &JoinCase, files: Files) -> PitJoinExec {
+    let tables = (0..case.views.len()).map(|number| files.table_in(objects, case, number));
     let entity_rows = entity_plan(case, files.layout.batch_rows + 1);
-    Arc::new(PitJoinExec::try_new(Arc::new(spec(case)), entity_rows, tables.collect()).unwrap())
+    PitJoinExec::try_new(Arc::new(spec(case)), entity_rows, tables.collect()).unwrap()
 }
 
 pub(crate) fn context(batch_rows: usize, pool: Arc<dyn MemoryPool>) -> Arc<TaskContext> {
+    context_of(2, batch_rows, pool)
+}
+
+fn context_of(partitions: usize, batch_rows: usize, pool: Arc<dyn MemoryPool>) -> Arc<TaskContext> {
     let config = SessionConfig::new()
         .with_batch_size(batch_rows)
-        .with_target_partitions(2);
+        .with_target_partitions(partitions);
     let env = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc();
     SessionContext::new_with_config_rt(config, env.unwrap()).task_ctx()
 }
@@ -213,7 +274,15 @@ fn batches(
     plan: &PitJoinExec,
     context: Arc<TaskContext>,
 ) -> datafusion::error::Result<Vec<RecordBatch>> {
-    runtime().block_on(async { common::collect(plan.execute(0, context)?).await })
+    batches_on(runtime(), plan, context)
+}
+
+fn batches_on(
+    runtime: &tokio::runtime::Runtime,
+    plan: &PitJoinExec,
+    context: Arc<TaskContext>,
+) -> datafusion::error::Result<Vec<RecordBatch>> {
+    runtime.block_on(async { common::collect(plan.execute(0, context)?).await })
 }
 
 /// Runs a join; the values of its output columns, row by row, after a check that the entity rows are as they were.
@@ -223,8 +292,25 @@ fn run(
     pool: Arc<dyn MemoryPool>,
 ) -> (Vec<Vec<Option<Value>>>, JoinCounts) {
     let plan = plan(case, files);
-    let batches = batches(&plan, context(files.layout.batch_rows, pool)).unwrap();
-    let all = concat_batches(&plan.schema(), &batches).unwrap();
+    let found = run_plan(case, &plan, context(files.layout.batch_rows, pool));
+    (found, plan.counts())
+}
+
+fn run_plan(
+    case: &JoinCase,
+    plan: &PitJoinExec,
+    context: Arc<TaskContext>,
+) -> Vec<Vec<Option<Value>>> {
+    cells(case, &plan.schema(), &batches(plan, context).unwrap())
+}
+
+/// The values of the output columns, row by row, after a check that the entity rows are as they were.
+pub(crate) fn cells(
+    case: &JoinCase,
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+) -> Vec<Vec<Option<Value>>> {
+    let all = concat_batches(schema, batches).unwrap();
     let entity_rows = grid::entity_batch(case);
     let width = entity_rows.num_columns();
     assert_eq!(&all.columns()[..width], entity_rows.columns());
@@ -235,7 +321,7 @@ fn run(
         };
         case.outputs.iter().enumerate().map(cell).collect()
     });
-    (rows.collect(), plan.counts())
+    rows.collect()
 }
 
 /// Every cell and every count, against the oracle's.
@@ -352,10 +438,11 @@ const ONE: Files = Files {
         batch_rows: 100,
         seed: 0,
     },
-    sorted: true,
+    order: Order::Sorted,
     group_rows: 100,
     page_rows: 100,
-    events_known: true,
+    bounds: Bounds::Exact,
+    statistics: EnabledStatistics::Page,
 };
 
 /// Entity rows of one week of a long history, of few of its keys: the rest of the files, of their row groups and of
@@ -493,7 +580,7 @@ fn explain_says_what_is_joined_with_what() {
     case.knowledge = Knowledge::Available;
     case.boundary = Boundary::Before;
     let plan = plan(&case, ONE);
-    insta::assert_snapshot!(displayable(plan.as_ref()).indent(false), @r"
+    insta::assert_snapshot!(displayable(&plan).indent(false), @r"
     PitJoinExec: time=event_timestamp, views=[view0@1 on (k) ttl=1h knowledge=available boundary=before], outputs=[view0__f], files=[1]
       DataSourceExec: partitions=1, partition_sizes=[1]
     ");
@@ -512,7 +599,7 @@ fn the_optimizer_keeps_the_order_of_the_entity_rows() {
         .with_target_partitions(4)
         .with_batch_size(5);
     let state = SessionContext::new_with_config(config).state();
-    let mut optimized: Arc<dyn ExecutionPlan> = plan(&case, ONE);
+    let mut optimized: Arc<dyn ExecutionPlan> = Arc::new(plan(&case, ONE));
     for rule in state.physical_optimizers() {
         optimized = rule.optimize(optimized, state.config_options()).unwrap();
     }

@@ -141,6 +141,7 @@ pub(super) async fn reproduce(
         timestamp_column: dataset.timestamp_column.clone(),
         split: dataset.split.clone(),
         save: None,
+        lint: false,
     };
     let selection = training::selection(project_then, &request)?;
     let plan = training::plan(&selection, &request, &entity_rows.schema)?;

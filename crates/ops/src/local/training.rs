@@ -1,6 +1,9 @@
 //! `get-historical`: entity rows in, training rows out.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -24,10 +27,11 @@ use super::{
 };
 use crate::{
     api::{
-        BatchStream, EntityRows, HistoricalReport, HistoricalRequest, JoinWork, Spine,
-        TrainingRows, ViewWork,
+        BatchStream, EntityRows, FeatureLint, HistoricalReport, HistoricalRequest, JoinWork, Lint,
+        Spine, TrainingRows, ViewLint, ViewWork,
     },
     error::{Fault, OpsError},
+    lint::findings,
 };
 
 /// What a dataset is made with, and since when.
@@ -115,6 +119,7 @@ pub(super) fn plan(
         boundary: request.boundary,
         time_column: request.timestamp_column.clone(),
         split: request.split.clone(),
+        lint: request.lint,
     };
     plan_dataset(selection, &options, entity_schema).map_err(historical_error)
 }
@@ -146,11 +151,12 @@ pub(super) fn join(
     let plan_text = run.explain();
     let (tell, report) = oneshot::channel();
     let join = run.join;
+    let planned = plan.clone();
     let rows = run.rows.map_err(|error| historical_error(error.into()));
     let rows = watch(&plan.schema, rows.boxed())?;
     // What has been counted is told when the last batch has been taken.
     let told = futures::stream::once(async move {
-        let mut report = report_of(&join.counts());
+        let mut report = report_of(&join.counts(), &planned);
         report.work.plan = plan_text;
         report.work.planning_micros = micros(planning);
         report.work.micros = micros(begun.at.elapsed());
@@ -170,8 +176,7 @@ pub(super) fn join(
     })
 }
 
-fn report_of(counts: &JoinCounts) -> HistoricalReport {
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+fn report_of(counts: &JoinCounts, plan: &DatasetPlan) -> HistoricalReport {
     let matched = counts
         .views
         .iter()
@@ -187,11 +192,51 @@ fn report_of(counts: &JoinCounts) -> HistoricalReport {
             views: counts.views.iter().map(work_of).collect(),
             ..JoinWork::default()
         },
+        lint: plan.lint.then(|| lint_of(counts, plan)),
+    }
+}
+
+fn lint_of(counts: &JoinCounts, plan: &DatasetPlan) -> Lint {
+    let views = counts.views.iter().enumerate().map(|(place, view)| {
+        let lint = view.lint.clone().unwrap_or_default();
+        let (input, revision) = (&plan.join.views[place], &plan.views[place]);
+        let outputs = plan.join.outputs.iter().filter(|o| o.view == place);
+        let nulls: BTreeMap<_, _> = plan
+            .join
+            .asked(place)
+            .into_iter()
+            .map(|feature| &input.features[feature].0)
+            .zip(lint.nulls)
+            .collect();
+        ViewLint {
+            view: view.view.to_string(),
+            ttl: revision.ttl.map(|ttl| ttl.to_string()),
+            created_timestamp: revision.created_timestamp.as_ref().map(|c| c.to_string()),
+            first_event: lint.first_event.map(|event| event.to_string()),
+            rows_with_key: number(lint.asking),
+            rows_before_first: number(lint.before_first),
+            rows_matched: number(view.matched_rows),
+            rows_expired: number(lint.expired),
+            rows_late: number(lint.late),
+            rows_own_time: number(lint.own_time),
+            features: outputs
+                .map(|output| FeatureLint {
+                    feature: output.feature.to_string(),
+                    column: output.name.clone(),
+                    rows_null: number(nulls.get(&output.feature).copied().unwrap_or_default()),
+                    has_default: output.default.is_some(),
+                })
+                .collect(),
+        }
+    });
+    let views: Vec<ViewLint> = views.collect();
+    Lint {
+        findings: findings(number(counts.rows), &views),
+        views,
     }
 }
 
 fn work_of(view: &ViewCounts) -> ViewWork {
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     ViewWork {
         view: view.view.to_string(),
         files: number(view.pruned.files),
@@ -208,6 +253,10 @@ fn work_of(view: &ViewCounts) -> ViewWork {
         match_micros: micros(view.match_time),
         values_micros: micros(view.values_time),
     }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 fn micros(time: Duration) -> u64 {

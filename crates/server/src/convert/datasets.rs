@@ -1,13 +1,15 @@
 //! Saved training datasets.
 
-use vintner_core::{Boundary, Knowledge, RegistryVersion};
+use vintner_core::RegistryVersion;
 use vintner_ops::api::{Dataset, KeptRows, ResultRows, Split, TableRead};
-use vintner_proto::{convert::ConvertError, v1};
+use vintner_proto::{
+    convert::{self, ConvertError},
+    v1,
+};
 use vintner_registry::selection::NameStyle;
 
 use super::{
-    Travels, chosen, from_each, instant, missing, optional, parse, parse_each, required, texts,
-    to_each, wrong,
+    Travels, from_each, instant, optional, parse, parse_each, required, texts, to_each, wrong,
 };
 
 impl Travels for Dataset {
@@ -21,16 +23,8 @@ impl Travels for Dataset {
             registry_version: self.registry_version.0,
             features: Some(self.selection.into_message()?),
             column_names: self.names.into_message()?,
-            knowledge: match self.knowledge {
-                Knowledge::Event => v1::KnowledgeMode::Event,
-                Knowledge::Available => v1::KnowledgeMode::Available,
-            }
-            .into(),
-            boundary: match self.boundary {
-                Boundary::At => v1::BoundaryMode::At,
-                Boundary::Before => v1::BoundaryMode::Before,
-            }
-            .into(),
+            knowledge: v1::KnowledgeMode::from(self.knowledge).into(),
+            boundary: v1::BoundaryMode::from(self.boundary).into(),
             timestamp_column: self.timestamp_column,
             split: self.split.map(Travels::into_message).transpose()?,
             tables: to_each(self.tables)?,
@@ -48,16 +42,8 @@ impl Travels for Dataset {
             registry_version: RegistryVersion(message.registry_version),
             selection: required("features", message.features)?,
             names: NameStyle::from_message(message.column_names)?,
-            knowledge: match chosen("knowledge", message.knowledge)? {
-                None | Some(v1::KnowledgeMode::Unspecified) => return Err(missing("knowledge")),
-                Some(v1::KnowledgeMode::Event) => Knowledge::Event,
-                Some(v1::KnowledgeMode::Available) => Knowledge::Available,
-            },
-            boundary: match chosen("boundary", message.boundary)? {
-                None | Some(v1::BoundaryMode::Unspecified) => return Err(missing("boundary")),
-                Some(v1::BoundaryMode::At) => Boundary::At,
-                Some(v1::BoundaryMode::Before) => Boundary::Before,
-            },
+            knowledge: convert::knowledge(message.knowledge).map_err(|e| e.within("knowledge"))?,
+            boundary: convert::boundary(message.boundary).map_err(|e| e.within("boundary"))?,
             timestamp_column: message.timestamp_column,
             split: optional("split", message.split)?,
             tables: from_each("tables", message.tables)?,

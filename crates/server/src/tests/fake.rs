@@ -21,12 +21,14 @@ use vintner_online::Status;
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, HistoricalReport,
-        HistoricalRequest, KeptRows, MaterializeEvent, MaterializeRequest, ObjectKind,
-        OnlineColumn, OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport, Problem,
-        ResultRows, Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead, TrainingRows,
-        VacuumRequest, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewRun, ViewVacuum,
+        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, FeatureLint,
+        HistoricalReport, HistoricalRequest, KeptRows, Lint, MaterializeEvent, MaterializeRequest,
+        ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport,
+        Problem, ResultRows, Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead,
+        TrainingRows, VacuumRequest, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewLint,
+        ViewRun, ViewVacuum,
     },
+    lint::findings,
 };
 use vintner_registry::{
     model::{
@@ -36,6 +38,28 @@ use vintner_registry::{
     selection::{FeatureRequest, NameStyle},
 };
 use vintner_repo::RepoFile;
+
+/// What a join has counted.
+fn lint() -> Lint {
+    let view = ViewLint {
+        view: "weather@2".to_owned(),
+        ttl: Some("6h".to_owned()),
+        created_timestamp: None,
+        first_event: Some("2013-01-01T00:00:00Z".to_owned()),
+        rows_late: 3,
+        features: vec![FeatureLint {
+            feature: "temp".to_owned(),
+            column: "weather__temp".to_owned(),
+            rows_null: 1,
+            has_default: true,
+        }],
+        ..ViewLint::default()
+    };
+    Lint {
+        findings: findings(3, std::slice::from_ref(&view)),
+        views: vec![view],
+    }
+}
 
 /// What a fake does when it is called.
 #[derive(Clone)]
@@ -520,7 +544,10 @@ impl Operations for Fake {
         let state = (
             entity_rows.batches,
             Arc::clone(&schema),
-            HistoricalReport::default(),
+            HistoricalReport {
+                lint: request.lint.then(lint),
+                ..HistoricalReport::default()
+            },
             sender,
             mood,
         );

@@ -1,6 +1,7 @@
 //! Tables that are compacted and vacuumed hold the rows that they held.
 
 mod compacting;
+mod joining;
 mod properties;
 mod vacuuming;
 
