@@ -16,6 +16,7 @@ mod kill;
 mod kill_redis;
 mod main_job;
 mod maintenance;
+mod s3;
 mod spine;
 mod stores;
 mod transports;
