@@ -19,4 +19,5 @@ mod maintenance;
 mod s3;
 mod spine;
 mod stores;
+mod together;
 mod transports;
