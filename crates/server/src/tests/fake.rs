@@ -21,11 +21,12 @@ use vintner_online::Status;
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, HistoricalReport,
-        HistoricalRequest, KeptRows, MaterializeEvent, MaterializeRequest, ObjectKind,
-        OnlineColumn, OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport, Problem,
-        ResultRows, Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead, TrainingRows,
-        VacuumRequest, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewRun, ViewVacuum,
+        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, FolderVacuum,
+        HistoricalReport, HistoricalRequest, KeptRows, MaterializeEvent, MaterializeRequest,
+        ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport,
+        Problem, ResultRows, Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead,
+        TrainingRows, VacuumRequest, Vacuumed, VacuumedFile, Version, ViewCompaction, ViewDetail,
+        ViewRun, ViewVacuum,
     },
 };
 use vintner_registry::{
@@ -419,11 +420,22 @@ fn compaction(view: &ViewName, number: u64) -> ViewCompaction {
     }
 }
 
-fn vacuum(view: &ViewName) -> ViewVacuum {
-    let file = |path: &str| VacuumedFile {
+fn file(path: &str) -> VacuumedFile {
+    VacuumedFile {
         path: path.to_owned(),
         bytes: 5,
-    };
+    }
+}
+
+fn folder(view: &ViewName) -> FolderVacuum {
+    FolderVacuum {
+        folder: format!("p/_datasets/{view}"),
+        deleted: vec![file("d.arrows")],
+        retained: 7,
+    }
+}
+
+fn vacuum(view: &ViewName) -> ViewVacuum {
     ViewVacuum {
         view: format!("{view}@2").parse().unwrap(),
         deleted: vec![file("a.parquet"), file("b.parquet")],
@@ -719,8 +731,11 @@ impl Operations for Fake {
             .collect())
     }
 
-    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError> {
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vacuumed, OpsError> {
         self.called(format!("vacuum {request:?}")).await?;
-        Ok(request.views.iter().map(vacuum).collect())
+        Ok(Vacuumed {
+            views: request.views.iter().map(vacuum).collect(),
+            folders: request.views.iter().map(folder).collect(),
+        })
     }
 }
