@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust, a C compiler and Python 3, where it is missing:
 #   * redis-server, from the system's packages;
-#   * a Python environment with the deltalake package, which reads Vintner's tables as somebody else does.
+#   * a Python environment with the deltalake package, which reads Vintner's tables as somebody else does, and with moto,
+#     an S3 server.
 # Usage: scripts/test-setup.sh VENV_DIR
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -188,7 +188,7 @@ pub(crate) struct Materialize {
 /// `vacuum`
 #[derive(Debug, Args)]
 pub(crate) struct Vacuum {
-    /// The views [default: all]
+    /// The views whose tables are meant [default: the whole offline store]
     #[arg(value_name = "VIEW")]
     pub(crate) views: Vec<ViewName>,
     /// How long a version stays readable after the next one has come; a run that reads an older one fails

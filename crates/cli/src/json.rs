@@ -4,8 +4,8 @@
 use serde_json::{Map, Value as Json, json};
 use vintner_core::{FeatureType, Timestamp, Value};
 use vintner_ops::api::{
-    Changes, Detail, OnlineResponse, Problem, Run, Summary, Version, ViewCompaction, ViewRun,
-    ViewVacuum,
+    Changes, Detail, OnlineResponse, Problem, Run, Summary, Vacuumed, VacuumedFile, Version,
+    ViewCompaction, ViewRun, ViewVacuum,
 };
 use vintner_registry::model::{About, ViewInput, ViewRevision};
 
@@ -133,11 +133,23 @@ pub(crate) fn compaction(done: &ViewCompaction) -> Json {
 }
 
 /// `vacuum`
-pub(crate) fn vacuum(done: &ViewVacuum) -> Json {
-    let deleted = done
-        .deleted
-        .iter()
-        .map(|file| json!({ "path": file.path, "bytes": file.bytes }));
+pub(crate) fn vacuumed(done: &Vacuumed) -> Vec<Json> {
+    let folders = done.folders.iter().map(|folder| {
+        json!({
+            "folder": folder.folder,
+            "deleted": folder.deleted.iter().map(vacuumed_file).collect::<Vec<_>>(),
+            "retained": folder.retained,
+        })
+    });
+    done.views.iter().map(view_vacuum).chain(folders).collect()
+}
+
+fn vacuumed_file(file: &VacuumedFile) -> Json {
+    json!({ "path": file.path, "bytes": file.bytes })
+}
+
+fn view_vacuum(done: &ViewVacuum) -> Json {
+    let deleted = done.deleted.iter().map(vacuumed_file);
     let pinned = done
         .pinned
         .iter()

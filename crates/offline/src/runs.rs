@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The table's name among the operational ones.
-const TABLE: &str = "materialization_runs";
+pub(crate) const TABLE: &str = "materialization_runs";
 /// How often a record is written again because another one was first.
 const ATTEMPTS: u32 = 32;
 /// Once the table has this many small files, the next record puts them together.
@@ -100,6 +100,9 @@ pub struct Runs {
 }
 
 impl Runs {
+    /// The table's folder, within the offline store.
+    pub const FOLDER: &str = "system/materialization_runs";
+
     /// The records in an offline store. The table comes to be with the first one.
     ///
     /// # Errors
@@ -372,7 +375,10 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
-    use crate::delta::faulty::FaultyStore;
+    use crate::{
+        delta::faulty::FaultyStore,
+        maintenance::{Vacuum, VacuumRequest, vacuum_runs},
+    };
 
     fn runs() -> Runs {
         over(Arc::new(InMemory::new()))
@@ -445,6 +451,29 @@ mod tests {
         assert_eq!(all.len(), count);
         let state = runs.table.newest().await.unwrap().unwrap();
         assert!(state.files().len() < 10, "{}", state.files().len());
+    }
+
+    #[tokio::test]
+    async fn files_whose_records_were_put_together_are_deleted_in_time() {
+        let objects: Arc<dyn object_store::ObjectStore> = Arc::new(InMemory::new());
+        let store = OfflineStore::over(Arc::clone(&objects), "memory:///o".parse().unwrap());
+        let runs = Runs::of(&store).unwrap();
+        let count = SMALL_FILES + 1;
+        for started in 0..count {
+            let started = i64::try_from(started).unwrap();
+            runs.try_record(&run("weather@1", started)).await.unwrap();
+        }
+        let request = VacuumRequest {
+            retention: "7d".parse().unwrap(),
+            pins: &[],
+            dry_run: false,
+        };
+        let later = "2099-01-01T00:00:00Z".parse().unwrap();
+        let done = vacuum_runs(&store, &request, later).await.unwrap();
+        assert_eq!(done.deleted.len(), SMALL_FILES);
+        assert_eq!(runs.list(None, None, 1000).await.unwrap().len(), count);
+        let again = vacuum_runs(&store, &request, later).await.unwrap();
+        assert_eq!(again, Vacuum::default());
     }
 
     #[tokio::test]

@@ -103,8 +103,8 @@ pub trait Operations: Send + Sync {
     /// Puts the rows of views' tables into few files that scans can skip; of all views when none is named.
     async fn compact(&self, views: &[ViewName]) -> Result<Vec<ViewCompaction>, OpsError>;
 
-    /// Deletes files of views' tables that no version needs any more.
-    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError>;
+    /// Deletes files of the offline store that nothing needs any more.
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vacuumed, OpsError>;
 }
 
 /// A mistake or a doubt in the user's repo.
@@ -598,7 +598,7 @@ pub const DEFAULT_RETENTION: &str = "7d";
 /// What to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VacuumRequest {
-    /// The views; all of them when empty.
+    /// The views whose tables are meant; the whole offline store of the project when empty.
     pub views: Vec<ViewName>,
     /// How long a version stays readable after the next one has come.
     pub retention: Ttl,
@@ -606,7 +606,37 @@ pub struct VacuumRequest {
     pub dry_run: bool,
 }
 
-/// What was deleted of one view's table, or would be.
+/// What was deleted, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vacuumed {
+    /// The current version of each view. Of other versions, also of those that are retired, those of which something is
+    /// to be told.
+    pub views: Vec<ViewVacuum>,
+    /// Folders that are no view's, of which something is to be told.
+    pub folders: Vec<FolderVacuum>,
+}
+
+impl Vacuumed {
+    /// How many files were deleted, or would be.
+    pub fn files(&self) -> u64 {
+        let views = self.views.iter().map(|view| view.deleted.len());
+        let folders = self.folders.iter().map(|folder| folder.deleted.len());
+        views.chain(folders).sum::<usize>() as u64
+    }
+}
+
+/// What was deleted in a folder of the offline store that is no view's, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderVacuum {
+    /// The folder, relative to the offline store: `system/materialization_runs`, or a saved dataset's.
+    pub folder: String,
+    /// The files, in the order of their paths.
+    pub deleted: Vec<VacuumedFile>,
+    /// How many files are kept until the retention has run out.
+    pub retained: u64,
+}
+
+/// What was deleted of one view version's table, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewVacuum {
     /// The view version.
@@ -621,10 +651,10 @@ pub struct ViewVacuum {
     pub lost_versions: Vec<u64>,
 }
 
-/// A file that no version needs.
+/// A file that nothing needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VacuumedFile {
-    /// Its path, relative to the table.
+    /// Its path, relative to the table or the folder.
     pub path: String,
     /// Its size.
     pub bytes: u64,

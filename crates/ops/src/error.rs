@@ -59,17 +59,27 @@ impl OpsError {
 
 /// An error's message and every cause that adds something, joined by `: `.
 pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut text = plain(&error.to_string()).to_owned();
     let mut next = error.source();
     while let Some(cause) = next {
         let message = cause.to_string();
-        if !text.contains(&message) {
+        let message = plain(&message);
+        if !text.contains(message) {
             text.push_str(": ");
-            text.push_str(&message);
+            text.push_str(message);
         }
         next = cause.source();
     }
     text
+}
+
+/// A message without the words `Generic S3 error: `, which `object_store` puts before the cause and which say nothing.
+fn plain(message: &str) -> &str {
+    let rest = message.strip_prefix("Generic ");
+    match rest.and_then(|rest| rest.split_once(" error: ")) {
+        Some((store, cause)) if !store.contains(' ') => cause,
+        _ => message,
+    }
 }
 
 /// Hands on an error whose own message is already told.
@@ -85,5 +95,46 @@ impl std::fmt::Display for Cause {
 impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{message}")]
+    struct Told {
+        message: &'static str,
+        source: Option<Box<Told>>,
+    }
+
+    #[test]
+    fn a_chain_says_nothing_twice_and_nothing_empty() {
+        let chained = |messages: &[&'static str]| {
+            let told = messages.iter().rev().fold(None, |source, message| {
+                Some(Box::new(Told { message, source }))
+            });
+            chain(&*told.unwrap())
+        };
+        for (messages, want) in [
+            (&["could not read"][..], "could not read"),
+            (&["could not read", "no disk"], "could not read: no disk"),
+            (
+                &["could not read: no disk", "no disk"],
+                "could not read: no disk",
+            ),
+            (
+                &["could not read", "Generic S3 error: no net", "no net"],
+                "could not read: no net",
+            ),
+            (&["Generic S3 error: no net", "no net"], "no net"),
+            (
+                &["a", "Generic thing or other error: b"],
+                "a: Generic thing or other error: b",
+            ),
+        ] {
+            assert_eq!(chained(messages), want);
+        }
     }
 }

@@ -12,6 +12,7 @@ mod tables;
 mod training;
 
 use std::{
+    collections::BTreeSet,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
@@ -51,7 +52,7 @@ use crate::{
         ApplyReport, Change, Changes, CheckReport, Dataset, Detail, HistoricalRequest,
         MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
         Operations, Phase, PlanReport, Run, Scope, Spine, Summary, TrainingRows, VacuumRequest,
-        Version, ViewCompaction, ViewRun, ViewVacuum,
+        Vacuumed, Version, ViewCompaction, ViewRun,
     },
     error::{Fault, OpsError},
 };
@@ -544,15 +545,45 @@ impl Operations for Local {
         maintenance::compact(&self.offline, &self.project, &views).await
     }
 
-    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError> {
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vacuumed, OpsError> {
         let snapshot = self.snapshot().await?;
-        let views = Self::wanted(self.project(&snapshot)?, &request.views)?;
-        let views: Vec<_> = views.into_iter().map(|view| &view.id).collect();
+        let project = self.project(&snapshot)?;
+        let current: BTreeSet<_> = Self::wanted(project, &request.views)?
+            .into_iter()
+            .map(|view| view.id.clone())
+            .collect();
+        let other = project
+            .views
+            .values()
+            .flat_map(|view| view.revisions.values());
+        let other = other.map(|view| &view.id).chain(project.retired.keys());
+        let other = other
+            .filter(|id| request.views.is_empty() || request.views.contains(&id.name))
+            .filter(|id| !current.contains(id));
+        let other: BTreeSet<_> = other.cloned().collect();
         // What saved datasets need. When that cannot be found out, nothing is deleted.
         let datasets = datasets::of(&self.offline, &self.project)?;
         let pins = datasets.pins().await.map_err(datasets::dataset_error)?;
         let now = self.clock.now();
-        maintenance::vacuum(&self.offline, &self.project, &views, request, &pins, now).await
+        let vacuum = maintenance::Vacuuming {
+            store: &self.offline,
+            project: &self.project,
+            request,
+            pins: &pins,
+            now,
+        };
+        let mut done = Vacuumed::default();
+        for id in &current {
+            done.views.push(vacuum.view(id).await?);
+        }
+        for id in &other {
+            done.views.extend(vacuum.other_view(id).await?);
+        }
+        if request.views.is_empty() {
+            done.folders.extend(vacuum.datasets(&datasets).await?);
+            done.folders.extend(vacuum.runs().await?);
+        }
+        Ok(done)
     }
 }
 

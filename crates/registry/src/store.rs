@@ -30,6 +30,7 @@ use crate::{
 
 pub mod folder;
 mod location;
+pub mod remote;
 
 pub use location::OpenError;
 
@@ -166,7 +167,7 @@ pub enum WriteError {
 
 impl RegistryStore {
     /// The registry at a location: a path, which is relative to `root`, or a URL (`file://`, `s3://`, `memory://`).
-    /// Credentials and settings of S3 come from the environment, as the AWS tools name them.
+    /// Credentials and settings of S3 come from the environment, see [`remote`].
     ///
     /// Touches nothing: a folder that is not there is an empty registry until something is written.
     ///

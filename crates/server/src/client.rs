@@ -19,7 +19,7 @@ use vintner_ops::{
     api::{
         ApplyReport, Changes, CheckReport, Dataset, Detail, HistoricalRequest, MaterializeEvent,
         MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, PlanReport, Run, Spine,
-        Summary, TrainingRows, VacuumRequest, Version, ViewCompaction, ViewRun, ViewVacuum,
+        Summary, TrainingRows, VacuumRequest, Vacuumed, Version, ViewCompaction, ViewRun,
     },
 };
 use vintner_proto::{
@@ -329,9 +329,9 @@ impl Operations for Client {
         self.read(from_each("views", answer.views))
     }
 
-    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError> {
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vacuumed, OpsError> {
         let request = self.request(write(request.clone().into_message())?);
         let answer = self.answer(self.maintenance().vacuum(request).await)?;
-        self.read(from_each("views", answer.views))
+        self.read(Vacuumed::from_message(answer))
     }
 }

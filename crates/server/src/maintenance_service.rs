@@ -7,7 +7,7 @@ use vintner_ops::{Operations, api::VacuumRequest};
 use vintner_proto::v1::{self, maintenance_service_server::MaintenanceService};
 
 use crate::{
-    answer::{read, write_each},
+    answer::{read, respond, write_each},
     convert::{Travels, parse_each},
 };
 
@@ -32,7 +32,6 @@ impl MaintenanceService for MaintenanceHandlers {
         request: Request<v1::VacuumRequest>,
     ) -> Result<Response<v1::VacuumResponse>, Status> {
         let request = read(VacuumRequest::from_message(request.into_inner()))?;
-        let views = write_each(self.ops.vacuum(&request).await)?;
-        Ok(Response::new(v1::VacuumResponse { views }))
+        respond(self.ops.vacuum(&request).await)
     }
 }

@@ -1,7 +1,7 @@
 //! `compact` and `vacuum`.
 
 use vintner_core::ViewName;
-use vintner_ops::api::{VacuumRequest, ViewCompaction, ViewVacuum};
+use vintner_ops::api::{VacuumRequest, Vacuumed, VacuumedFile, ViewCompaction, ViewVacuum};
 
 use super::changes::agree;
 use crate::{
@@ -64,22 +64,21 @@ pub(crate) async fn vacuum(global: &Global, args: Vacuum) -> Result<Exit, Failur
     }
     if !args.yes {
         let found = operations.vacuum(&request).await?;
-        let files = found.iter().map(|view| view.deleted.len() as u64).sum();
-        if files == 0 {
+        if found.files() == 0 {
             show(global, &found)?;
             return Ok(Exit::Done);
         }
         if global.format == Format::Table {
             show(global, &found)?;
         }
-        agree(false, &format!("Delete {} for good?", counted(files)))?;
+        let question = format!("Delete {} for good?", counted(found.files()));
+        agree(false, &question)?;
     }
     request.dry_run = false;
     let deleted = operations.vacuum(&request).await?;
     match global.format {
         Format::Table if !args.yes => {
-            let files = deleted.iter().map(|view| view.deleted.len() as u64).sum();
-            output::say(format_args!("deleted {}", counted(files)));
+            output::say(format_args!("deleted {}", counted(deleted.files())));
         }
         _ => show(global, &deleted)?,
     }
@@ -87,49 +86,37 @@ pub(crate) async fn vacuum(global: &Global, args: Vacuum) -> Result<Exit, Failur
 }
 
 /// The files that are not needed, one per row, and what is kept on stderr.
-fn show(global: &Global, views: &[ViewVacuum]) -> Result<(), Failure> {
+fn show(global: &Global, done: &Vacuumed) -> Result<(), Failure> {
     if global.format == Format::Json {
-        return Ok(output::json(
-            &views.iter().map(json::vacuum).collect::<Vec<_>>(),
-        )?);
+        return Ok(output::json(&json::vacuumed(done))?);
     }
-    let files = views.iter().flat_map(|view| {
-        view.deleted.iter().map(|file| {
-            vec![
-                view.view.to_string(),
-                file.path.clone(),
-                output::bytes(file.bytes),
-            ]
-        })
-    });
-    let files: Vec<_> = files.collect();
+    let views = done.views.iter();
+    let views = views.map(|view| (view.view.to_string(), &view.deleted));
+    let folders = done.folders.iter();
+    let folders = folders.map(|folder| (folder.folder.clone(), &folder.deleted));
+    let mut files = Vec::new();
+    for (place, deleted) in views.chain(folders) {
+        let rows = deleted.iter();
+        files.extend(rows.map(|file| {
+            let (path, bytes) = (file.path.clone(), output::bytes(file.bytes));
+            vec![place.clone(), path, bytes]
+        }));
+    }
     if !files.is_empty() {
-        output::rows(&["view", "not needed", "size"], files)?;
+        output::rows(&["view or folder", "not needed", "size"], files)?;
     }
-    for view in views {
+    for view in &done.views {
         output::say(told(view));
+    }
+    for folder in &done.folders {
+        output::say(needs(&folder.folder, &folder.deleted, folder.retained));
     }
     Ok(())
 }
 
 /// One line on a view.
 fn told(view: &ViewVacuum) -> String {
-    let bytes = view.deleted.iter().map(|file| file.bytes).sum();
-    let mut text = match view.deleted.len() as u64 {
-        0 => format!("{}: nothing to delete", view.view),
-        files => format!(
-            "{}: {} of {} not needed",
-            view.view,
-            counted(files),
-            output::bytes(bytes)
-        ),
-    };
-    if view.retained > 0 {
-        text += &format!(
-            "; {} kept until the retention has run out",
-            counted(view.retained)
-        );
-    }
+    let mut text = needs(&view.view.to_string(), &view.deleted, view.retained);
     if !view.pinned.is_empty() {
         text += &format!(
             "; {} kept for saved datasets",
@@ -138,6 +125,26 @@ fn told(view: &ViewVacuum) -> String {
     }
     for version in &view.lost_versions {
         text += &format!("; version {version}, which a saved dataset needs, can no longer be read");
+    }
+    text
+}
+
+/// What is not needed of a place, and what may be.
+fn needs(place: &str, deleted: &[VacuumedFile], retained: u64) -> String {
+    let bytes = deleted.iter().map(|file| file.bytes).sum();
+    let mut text = match deleted.len() as u64 {
+        0 => format!("{place}: nothing to delete"),
+        files => format!(
+            "{place}: {} of {} not needed",
+            counted(files),
+            output::bytes(bytes)
+        ),
+    };
+    if retained > 0 {
+        text += &format!(
+            "; {} kept until the retention has run out",
+            counted(retained)
+        );
     }
     text
 }

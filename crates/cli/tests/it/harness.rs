@@ -17,6 +17,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_vintner");
 pub(crate) struct Repo {
     folder: TempDir,
     now: Option<&'static str>,
+    environment: Vec<(String, String)>,
 }
 
 /// How a command ended.
@@ -31,8 +32,7 @@ pub(crate) struct Ended {
 impl Repo {
     /// What `vintner init` writes.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let repo = Self { folder, now: None };
+        let repo = Self::in_folder();
         let ended = repo.command(&["init"]).arg(repo.root()).output().unwrap();
         assert!(ended.status.success(), "{ended:?}");
         repo
@@ -40,12 +40,36 @@ impl Repo {
 
     /// An empty folder.
     pub(crate) fn empty() -> Self {
-        let repo = Self {
-            folder: tempfile::tempdir().unwrap(),
-            now: None,
-        };
+        let repo = Self::in_folder();
         fs::create_dir(repo.root()).unwrap();
         repo
+    }
+
+    fn in_folder() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            now: None,
+            environment: Vec::new(),
+        }
+    }
+
+    /// A repo of its own with the same files, those of local stores among them.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self {
+            now: self.now,
+            environment: self.environment.clone(),
+            ..Self::in_folder()
+        };
+        copy_folder(&self.root(), &copy.root());
+        copy
+    }
+
+    /// The same repo, whose commands have these variables too.
+    pub(crate) fn with_environment(self, environment: Vec<(String, String)>) -> Self {
+        Self {
+            environment,
+            ..self
+        }
     }
 
     /// The same repo, with a clock that stands still: what its commands do depends on the moment no more.
@@ -84,14 +108,13 @@ impl Repo {
         if self.root().is_dir() {
             command.current_dir(self.root());
         }
-        for name in [
-            "VINTNER_REPO",
-            "VINTNER_SERVER",
-            "VINTNER_NOW",
-            "VINTNER_LOG",
-        ] {
-            command.env_remove(name);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("VINTNER_") || text.starts_with("AWS_") {
+                command.env_remove(&name);
+            }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(now) = self.now {
             command.env("VINTNER_NOW", now);
         }
@@ -223,4 +246,16 @@ impl Drop for Service {
 /// A folder of this crate.
 pub(crate) fn here(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     harness::Repo,
     interrupt::{Calls, count, kill, spread},
-    stores::{Deployment, assert_alike, embedded_entries},
+    stores::{assert_alike, deployment},
 };
 
 /// The moment at which all commands run, after everything in the data.
@@ -18,7 +18,7 @@ const NOW: &str = "2026-04-01T00:00:00Z";
 const KILLS: usize = 16;
 
 /// What the command line answers of both stores and the registry.
-fn answers(repo: &Repo) -> Json {
+pub(crate) fn answers(repo: &Repo) -> Json {
     let out = repo.path("out/state.csv");
     let historical = [
         "get-historical",
@@ -43,15 +43,6 @@ fn answers(repo: &Repo) -> Json {
     })
 }
 
-fn deployment(story: String, repo: Repo) -> Deployment {
-    let online = embedded_entries(&repo.path(".vintner/online"));
-    Deployment {
-        story,
-        repo,
-        online,
-    }
-}
-
 /// Kills `args` before some of its calls, runs it again, and compares with a clean run.
 fn survives(before: &dyn Fn(&Repo), args: &[&str], after: &dyn Fn(&Repo)) {
     let clean = Repo::new().at(NOW);
@@ -60,7 +51,7 @@ fn survives(before: &dyn Fn(&Repo), args: &[&str], after: &dyn Fn(&Repo)) {
     assert!(calls > 5, "{args:?} made only {calls} calls");
     after(&clean);
     let want = answers(&clean);
-    let mut deployments = vec![deployment("a clean run".to_owned(), clean)];
+    let mut deployments = vec![deployment("a clean run", clean)];
 
     let points = spread(calls, KILLS);
     let mut killed = 0;
@@ -72,7 +63,7 @@ fn survives(before: &dyn Fn(&Repo), args: &[&str], after: &dyn Fn(&Repo)) {
         after(&repo);
         let story = format!("{args:?} killed before call {at} of {calls}");
         assert_eq!(answers(&repo), want, "{story}");
-        deployments.push(deployment(story, repo));
+        deployments.push(deployment(&story, repo));
     }
     // Threads race, so that one run makes a few calls more than another.
     assert!(killed + 2 >= points.len(), "only {killed} runs were killed");
@@ -88,7 +79,7 @@ fn materialize(repo: &Repo) {
 }
 
 /// New rows in both sources, of customers that are known and of one that is not.
-fn more_data(repo: &Repo) {
+pub(crate) fn more_data(repo: &Repo) {
     for (file, rows) in [
         (
             "data/orders.csv",
@@ -129,7 +120,7 @@ fn two_runs_at_the_same_time_end_as_one() {
     let clean = Repo::new().at(NOW);
     apply(&clean);
     materialize(&clean);
-    let mut deployments = vec![deployment("a clean run".to_owned(), clean)];
+    let mut deployments = vec![deployment("a clean run", clean)];
     for round in 0..5 {
         let repo = Repo::new().at(NOW);
         apply(&repo);
@@ -138,7 +129,7 @@ fn two_runs_at_the_same_time_end_as_one() {
             assert!(run.wait().unwrap().success());
         }
         let story = format!("two runs at the same time, round {round}");
-        deployments.push(deployment(story, repo));
+        deployments.push(deployment(&story, repo));
     }
     assert_alike(&deployments);
 }

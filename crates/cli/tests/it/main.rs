@@ -17,6 +17,8 @@ mod kill_redis;
 mod linting;
 mod main_job;
 mod maintenance;
+mod s3;
 mod spine;
 mod stores;
+mod together;
 mod transports;

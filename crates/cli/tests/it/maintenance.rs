@@ -2,7 +2,11 @@
 
 use serde_json::Value as Json;
 
-use crate::{foreign_readers::read_with_python, harness::Repo};
+use crate::{
+    foreign_readers::read_with_python,
+    harness::Repo,
+    interrupt::{Calls, count, kill, spread},
+};
 
 /// Long after everything was written, so that the retention has run out.
 const LATER: &str = "2099-01-01";
@@ -107,4 +111,86 @@ fn nothing_is_deleted_that_nobody_agreed_to() {
     assert_eq!(done.stdout, listed.stdout);
     insta::assert_snapshot!(repo.failure(&["vacuum", "--retention", "soon"]));
     insta::assert_snapshot!(repo.failure(&["compact", "customer_profiles"]));
+}
+
+#[test]
+fn versions_that_are_no_longer_used_are_vacuumed_too() {
+    let repo = written_three_times();
+    // Once as another version, once not at all.
+    repo.replace("features.yaml", "plan = 'pro' AS", "plan <> 'free' AS");
+    repo.done(&["apply", "--yes"]);
+    let vacuum = |views: &[&str]| {
+        let args = [&["vacuum", "--dry-run", "--now", LATER], views].concat();
+        let told = repo.json(&args);
+        let told = told.as_array().unwrap().iter().map(|view| {
+            let deleted = view["deleted"].as_array().unwrap().len();
+            (view["view"].as_str().unwrap().to_owned(), deleted)
+        });
+        told.collect::<Vec<_>>()
+    };
+    let of = |view: &str, files| (view.to_owned(), files);
+    let (orders, old, new) = (
+        of("customer_orders@1", 0),
+        of("customer_profile@1", 2),
+        of("customer_profile@2", 0),
+    );
+    assert_eq!(vacuum(&[]), [orders.clone(), new.clone(), old.clone()]);
+    assert_eq!(vacuum(&["customer_profile"]), [new, old.clone()]);
+    assert_eq!(vacuum(&["customer_orders"]), vec![orders.clone()]);
+    let features = std::fs::read_to_string(repo.path("features.yaml")).unwrap();
+    let documents = features.split("---\n");
+    let kept = documents.filter(|text| !text.contains("customer_profile"));
+    repo.write("features.yaml", &kept.collect::<Vec<_>>().join("---\n"));
+    repo.done(&["apply", "--yes"]);
+    assert_eq!(vacuum(&[]), [orders, old]);
+}
+
+#[test]
+fn what_a_save_that_died_has_left_goes_with_time() {
+    let repo = Repo::new();
+    repo.done(&["apply", "--yes"]);
+    repo.done(&["materialize"]);
+    let rows = [
+        "--entity-rows",
+        "data/decisions.csv",
+        "--out",
+        "out/rows.csv",
+    ];
+    let args = [
+        "get-historical",
+        "--service",
+        "churn_model",
+        "--save",
+        "died",
+    ];
+    let save = [&args[..], &rows].concat();
+    let calls = count(&repo.copy(), &save, Calls::Disk);
+    let left = |repo: &Repo| {
+        let folder = repo.path(".vintner/offline/shop/_datasets/died");
+        let files = std::fs::read_dir(folder).into_iter().flatten();
+        files.count()
+    };
+    let mut told = 0;
+    for at in spread(calls, 8) {
+        let repo = repo.copy();
+        kill(&repo, &save, Calls::Disk, at);
+        let is_saved = repo.run(&["dataset", "show", "died"]).code == Some(0);
+        let (found, kept) = (left(&repo), if is_saved { 2 } else { 0 });
+        repo.done(&["vacuum", "--yes"]);
+        assert_eq!(
+            left(&repo),
+            found,
+            "before call {at} of {calls}: it may be at work"
+        );
+        let vacuum = repo.json(&["vacuum", "--yes", "--now", LATER]);
+        let folders = vacuum.as_array().unwrap().iter();
+        let folders: Vec<_> = folders.filter(|f| f["folder"].is_string()).collect();
+        assert_eq!(left(&repo), kept, "before call {at} of {calls}: {vacuum}");
+        assert_eq!(folders.len(), usize::from(found > kept), "{vacuum}");
+        for folder in folders {
+            told += 1;
+            assert_eq!(folder["folder"], "shop/_datasets/died");
+        }
+    }
+    assert!(told > 0, "no save has left anything");
 }

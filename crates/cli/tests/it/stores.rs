@@ -26,6 +26,15 @@ pub(crate) struct Deployment {
     pub(crate) online: Entries,
 }
 
+/// A deployment with the embedded online store.
+pub(crate) fn deployment(story: &str, repo: Repo) -> Deployment {
+    Deployment {
+        story: story.to_owned(),
+        online: embedded_entries(&repo.path(".vintner/online")),
+        repo,
+    }
+}
+
 /// A Delta table, as `tests/python/dump_tables.py` tells of it.
 #[derive(Debug, Deserialize)]
 struct Table {

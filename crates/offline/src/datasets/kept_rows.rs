@@ -27,6 +27,10 @@ use vintner_core::DatasetName;
 use super::{ContentHash, Dataset, DatasetError, Datasets, KeptRows, RowsHasher};
 use crate::delta::Upload;
 
+/// What the names of kept entity rows begin and end with.
+pub(super) const PREFIX: &str = "entity_rows-";
+pub(super) const SUFFIX: &str = ".arrows";
+
 /// Entity rows that are being kept. Until it is finished there is no file.
 pub struct KeptRowsWriter {
     datasets: Datasets,
@@ -49,7 +53,7 @@ impl KeptRowsWriter {
         schema: &Schema,
     ) -> Result<Self, DatasetError> {
         // Of two that save under one name, only one comes to have a manifest. Their files do not meet.
-        let file = format!("entity_rows-{}.arrows", Uuid::new_v4().simple());
+        let file = format!("{PREFIX}{}{SUFFIX}", Uuid::new_v4().simple());
         let objects: Arc<dyn ObjectStore> = Arc::clone(datasets.objects());
         let failed = |source| datasets.rows_error("keep the entity rows", name, source);
         let options = IpcWriteOptions::default()

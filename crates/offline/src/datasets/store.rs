@@ -1,7 +1,7 @@
 //! Where a project's saved datasets are: `<offline_store>/<project>/_datasets/<name>/`, with `manifest.json` and the entity
 //! rows. No view's folder, since no view's name begins with `_`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef, error::ArrowError};
 use futures::{
@@ -10,6 +10,7 @@ use futures::{
 };
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, path::Path};
 use serde::{Deserialize, Serialize};
+use url::Url;
 use vintner_core::{DatasetName, ProjectName};
 use vintner_registry::selection::Suggestion;
 
@@ -19,7 +20,6 @@ use crate::{
     maintenance::Pin,
 };
 
-const FOLDER: &str = "_datasets";
 const MANIFEST: &str = "manifest.json";
 /// The format of manifests that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -32,7 +32,7 @@ pub struct Datasets {
     store: OfflineStore,
     project: ProjectName,
     objects: Arc<dyn ObjectStore>,
-    location: String,
+    location: Url,
 }
 
 /// A manifest as it is stored.
@@ -50,17 +50,20 @@ struct Format {
 }
 
 impl Datasets {
+    /// The folder, within the project's.
+    pub const FOLDER: &str = "_datasets";
+
     /// Those of a project in an offline store. Nothing is read.
     ///
     /// # Errors
     /// [`DeltaError::Location`] when the store's place makes no path.
     pub fn of(store: &OfflineStore, project: &ProjectName) -> Result<Self, DeltaError> {
-        let (objects, url) = store.folder(&format!("{project}/{FOLDER}/"))?;
+        let (objects, url) = store.folder(&format!("{project}/{}/", Self::FOLDER))?;
         Ok(Self {
             store: store.clone(),
             project: project.clone(),
             objects: Arc::new(objects),
-            location: url.to_string(),
+            location: url,
         })
     }
 
@@ -237,7 +240,7 @@ impl Datasets {
     }
 
     /// The names of the folders that there are.
-    async fn names(&self) -> Result<Vec<DatasetName>, DatasetError> {
+    pub(super) async fn names(&self) -> Result<Vec<DatasetName>, DatasetError> {
         let listed = self.objects.list_with_delimiter(None).await;
         let listed =
             listed.map_err(|source| self.store_error("list the datasets".to_owned(), source))?;
@@ -247,7 +250,7 @@ impl Datasets {
         Ok(names)
     }
 
-    async fn find(&self, name: &DatasetName) -> Result<Option<Dataset>, DatasetError> {
+    pub(super) async fn find(&self, name: &DatasetName) -> Result<Option<Dataset>, DatasetError> {
         let what = || format!("read the manifest of the dataset `{name}`");
         let found = match self.objects.get(&manifest_path(name)).await {
             Ok(found) => found,
@@ -261,7 +264,7 @@ impl Datasets {
         if format > FORMAT {
             return Err(DatasetError::Manifest {
                 name: name.clone(),
-                location: self.location.clone(),
+                location: self.location.to_string(),
                 source: format!(
                     "it is of format {format}, and this version reads up to {FORMAT}; use a newer Vintner"
                 )
@@ -272,7 +275,7 @@ impl Datasets {
         if stored.dataset.name != *name {
             return Err(DatasetError::Manifest {
                 name: name.clone(),
-                location: self.location.clone(),
+                location: self.location.to_string(),
                 source: format!(
                     "it is of the dataset `{}`: it was copied or renamed",
                     stored.dataset.name
@@ -285,7 +288,14 @@ impl Datasets {
 
     /// Where they are, for people.
     pub fn location(&self) -> &str {
-        &self.location
+        self.location.as_str()
+    }
+
+    /// The folder of a dataset, when it is one of the machine's file system.
+    pub(super) fn folder(&self, name: &DatasetName) -> Option<PathBuf> {
+        let local = self.location.scheme() == "file";
+        let folder = local.then(|| self.location.to_file_path().ok())??;
+        Some(folder.join(name.as_str()))
     }
 
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {
@@ -295,7 +305,7 @@ impl Datasets {
     pub(super) fn store_error(&self, what: String, source: object_store::Error) -> DatasetError {
         DatasetError::Store {
             what,
-            location: self.location.clone(),
+            location: self.location.to_string(),
             source,
         }
     }
@@ -309,7 +319,7 @@ impl Datasets {
         DatasetError::Rows {
             what,
             name: name.clone(),
-            location: self.location.clone(),
+            location: self.location.to_string(),
             source,
         }
     }
@@ -317,7 +327,7 @@ impl Datasets {
     fn manifest_error(&self, name: &DatasetName, error: serde_json::Error) -> DatasetError {
         DatasetError::Manifest {
             name: name.clone(),
-            location: self.location.clone(),
+            location: self.location.to_string(),
             source: Box::new(error),
         }
     }

@@ -12,7 +12,7 @@ use arrow::{
     datatypes::{DataType, Field, Int32Type, Int64Type, Schema},
 };
 use futures::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use vintner_core::{Boundary, DatasetName, Knowledge, RegistryVersion, Timestamp};
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
@@ -486,4 +486,82 @@ async fn a_manifest_that_cannot_be_read_is_told() {
     the manifest of the dataset `d` at memory:///offline/flights/_datasets/ cannot be read: `[hash]` is no hash of rows, which is `blake3:` and 64 hexadecimal digits
     the manifest of the dataset `d` at memory:///offline/flights/_datasets/ cannot be read: EOF while parsing a value
     ");
+}
+
+#[tokio::test]
+async fn entity_rows_of_a_save_that_died_go_when_it_can_no_longer_end() {
+    const DAY: i64 = 24 * 3_600_000_000;
+    let World { objects, datasets } = world();
+    let saved = save(&datasets, &name("d")).await.unwrap();
+    // One died before it could be saved, another one under a name that is taken.
+    for name in [name("died"), name("d")] {
+        let mut writer = KeptRowsWriter::new(&datasets, &name, &rows(0, 0).schema()).unwrap();
+        writer.write(&rows(0, 9)).await.unwrap();
+        writer.finish().await.unwrap();
+    }
+    // What is not ours stays.
+    for other in [
+        "died/notes.txt",
+        "died/entity_rows-1.csv",
+        "died/sub/entity_rows-1.arrows",
+    ] {
+        let path = Path::from(format!("offline/flights/_datasets/{other}"));
+        objects.put(&path, "x".into()).await.unwrap();
+    }
+    let files = async || {
+        let listed: Vec<_> = objects.list(None).try_collect().await.unwrap();
+        listed.len()
+    };
+    let written: Vec<_> = objects.list(None).try_collect().await.unwrap();
+    let written = written
+        .iter()
+        .map(|o: &ObjectMeta| o.last_modified.timestamp_micros());
+    let written = written.max().unwrap();
+    let vacuum = async |after: i64, retention: &str, dry_run| {
+        let now = Timestamp::from_micros(written + after);
+        let found = datasets
+            .vacuum(retention.parse().unwrap(), dry_run, now)
+            .await;
+        let found = found.unwrap().into_iter();
+        let found = found.map(|u| (u.name.to_string(), u.deleted.len(), u.retained));
+        found.collect::<Vec<_>>()
+    };
+    let of = |deleted, retained| ["d", "died"].map(|name| (name.to_owned(), deleted, retained));
+    assert_eq!(files().await, 7);
+    assert_eq!(
+        vacuum(DAY / 2, "1s", false).await,
+        of(0, 1),
+        "it may be at work"
+    );
+    assert_eq!(vacuum(6 * DAY, "7d", false).await, of(0, 1));
+    assert_eq!(vacuum(8 * DAY, "7d", true).await, of(1, 0));
+    assert_eq!(files().await, 7, "they are only named");
+    assert_eq!(vacuum(8 * DAY, "7d", false).await, of(1, 0));
+    assert_eq!(vacuum(8 * DAY, "7d", false).await, []);
+    assert_eq!(files().await, 5);
+    assert_eq!(
+        datasets.gone(&saved).await.unwrap().len(),
+        1,
+        "only the table that never was"
+    );
+    let (_, kept) = datasets.entity_rows(&saved).await.unwrap();
+    assert!(!kept.try_collect::<Vec<_>>().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn half_an_upload_of_entity_rows_goes_from_a_local_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = OfflineStore::open("offline", folder.path()).unwrap();
+    let datasets = Datasets::of(&store, &"flights".parse().unwrap()).unwrap();
+    let rest = folder
+        .path()
+        .join("offline/flights/_datasets/died/entity_rows-1.arrows#3");
+    std::fs::create_dir_all(rest.parent().unwrap()).unwrap();
+    std::fs::write(&rest, "half").unwrap();
+    let retention = "7d".parse().unwrap();
+    let later: Timestamp = "2099-01-01T00:00:00Z".parse().unwrap();
+    let found = datasets.vacuum(retention, false, later).await.unwrap();
+    assert_eq!(found[0].deleted[0].path, "entity_rows-1.arrows#3");
+    assert!(!rest.exists());
+    assert_eq!(datasets.vacuum(retention, false, later).await.unwrap(), []);
 }

@@ -11,7 +11,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub enum DeltaError {
     /// The configured place is no path and no URL of an object store.
     #[error(
-        "`{location}` is not a place for an offline store; give a folder or a URL like s3://bucket/folder"
+        "could not open the offline store `{location}`, which is a folder or a URL like s3://bucket/folder"
     )]
     Location {
         /// What was configured.

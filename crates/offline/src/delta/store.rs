@@ -3,13 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
-use object_store::{
-    ObjectStore, ObjectStoreScheme, memory::InMemory, parse_url_opts, path::Path as ObjectPath,
-    prefix::PrefixStore,
-};
+use object_store::{ObjectStore, path::Path as ObjectPath, prefix::PrefixStore};
 use url::Url;
 use vintner_core::{ProjectName, ViewId, name::SYSTEM};
-use vintner_registry::store::folder::Folder;
+use vintner_registry::store::{folder::Folder, remote};
 
 use super::{error::DeltaError, table::Table};
 
@@ -21,8 +18,8 @@ pub struct OfflineStore {
 }
 
 impl OfflineStore {
-    /// Opens the offline store at a path, relative to `root`, or at the URL of an object store, which takes its
-    /// credentials from the environment. Nothing is read or written.
+    /// Opens the offline store at a path, relative to `root`, or at the URL of an object store, see [`remote`].
+    /// Nothing is read or written.
     ///
     /// # Errors
     /// [`DeltaError::Location`] when `location` is neither.
@@ -48,15 +45,7 @@ impl OfflineStore {
             // The paths of tables are those of their URLs, which begin at the root of the file system.
             return Ok(Self::over(Arc::new(Folder::new("/".into())), url));
         }
-        let (scheme, _) = ObjectStoreScheme::parse(&url).map_err(|e| refuse(e.into()))?;
-        let objects: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::Memory => Arc::new(InMemory::new()),
-            _ => {
-                let options = std::env::vars().map(|(key, value)| (key.to_lowercase(), value));
-                let (objects, _) = parse_url_opts(&url, options).map_err(|e| refuse(e.into()))?;
-                objects.into()
-            }
-        };
+        let objects = remote::open(&url).map_err(|e| refuse(e.into()))?;
         Ok(Self::over(objects, url))
     }
 
@@ -135,6 +124,8 @@ mod tests {
             ("s3://bucket/offline", Some("s3://bucket/offline/")),
             ("memory:///offline", Some("memory:///offline/")),
             ("ftp://host/offline", None),
+            ("gs://bucket/offline", None),
+            ("s3://", None),
         ] {
             let store = OfflineStore::open(location, root);
             let found = store.ok().map(|store| store.location().to_string());

@@ -130,7 +130,9 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use futures::TryStreamExt;
-    use object_store::memory::InMemory;
+    use object_store::{aws::AmazonS3Builder, memory::InMemory};
+    use vintner_registry::store::remote;
+    use vintner_testkit::s3::S3Server;
 
     use super::*;
     use crate::delta::faulty::FaultyStore;
@@ -172,6 +174,23 @@ mod tests {
             let found = store.get(&Path::from("object")).await.unwrap();
             assert_eq!(found.bytes().await.unwrap(), whole);
         }
+    }
+
+    #[tokio::test]
+    async fn an_object_in_parts_is_whole_on_s3() {
+        let server = S3Server::start();
+        let bucket = server.bucket();
+        let settings = server.environment().into_iter();
+        let settings = settings.fold(AmazonS3Builder::new(), |settings, (name, value)| {
+            settings.with_config(name.to_lowercase().parse().unwrap(), value)
+        });
+        let store = remote::open_bucket(&bucket, settings).unwrap();
+        let whole = bytes(2 * PART_BYTES + 3);
+        upload(Arc::clone(&store), std::slice::from_ref(&whole))
+            .await
+            .unwrap();
+        let found = store.get(&Path::from("object")).await.unwrap();
+        assert_eq!(found.bytes().await.unwrap(), whole);
     }
 
     #[tokio::test]

@@ -30,12 +30,12 @@ pub enum MaintenanceError {
         attempts: u32,
     },
     /// The files could not be listed or deleted.
-    #[error("could not {what} the files of {view} at {location}")]
+    #[error("could not {what} the files of {table} at {location}")]
     Files {
         /// `list` or `delete`.
         what: &'static str,
-        /// The view.
-        view: ViewId,
+        /// The table: a view, or the name of an operational one.
+        table: String,
         /// The table's place.
         location: String,
         /// The cause.

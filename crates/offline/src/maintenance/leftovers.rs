@@ -7,17 +7,20 @@ use vintner_core::Timestamp;
 
 /// What is left of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Leftover {
-    pub(super) name: String,
-    pub(super) bytes: u64,
-    pub(super) written: Timestamp,
+pub(crate) struct Leftover {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) written: Timestamp,
 }
 
-/// What is in a table's folder. None when there is no folder.
+/// What is in a folder of files whose names end so: `.parquet`. None when there is no folder.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(super) async fn find(folder: PathBuf) -> io::Result<Vec<Leftover>> {
+pub(crate) async fn find(
+    folder: PathBuf,
+    kinds: &'static [&'static str],
+) -> io::Result<Vec<Leftover>> {
     let found = spawn_blocking(move || {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -30,7 +33,7 @@ pub(super) async fn find(folder: PathBuf) -> io::Result<Vec<Leftover>> {
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
                 continue;
             };
-            if !is_upload(&name) {
+            if !is_upload(&name, kinds) {
                 continue;
             }
             // It may just have become an object.
@@ -55,7 +58,7 @@ pub(super) async fn find(folder: PathBuf) -> io::Result<Vec<Leftover>> {
 ///
 /// # Errors
 /// When one cannot be deleted.
-pub(super) async fn delete(folder: PathBuf, names: Vec<String>) -> io::Result<()> {
+pub(crate) async fn delete(folder: PathBuf, names: Vec<String>) -> io::Result<()> {
     let deleted = spawn_blocking(move || {
         for name in names {
             match fs::remove_file(folder.join(name)) {
@@ -69,10 +72,12 @@ pub(super) async fn delete(folder: PathBuf, names: Vec<String>) -> io::Result<()
     deleted.await.map_err(io::Error::other)?
 }
 
-/// While a file is uploaded to a local folder its name ends in `#` and a number.
-fn is_upload(name: &str) -> bool {
-    name.split_once(".parquet#").is_some_and(|(_, number)| {
-        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+/// While a file is written to a local folder its name ends in `#` and a number.
+fn is_upload(name: &str, kinds: &[&str]) -> bool {
+    name.split_once('#').is_some_and(|(file, number)| {
+        kinds.iter().any(|kind| file.ends_with(kind))
+            && !number.is_empty()
+            && number.bytes().all(|digit| digit.is_ascii_digit())
     })
 }
 
@@ -80,12 +85,15 @@ fn is_upload(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    const KINDS: &[&str] = &[".parquet", ".arrows"];
+
     #[tokio::test]
     async fn only_unfinished_uploads_are_found_and_deleted() {
         let folder = tempfile::tempdir().unwrap();
         for name in [
             "a.parquet",
             "a.parquet#1",
+            "b.arrows#20",
             "b.parquet#x",
             "b.parquet#",
             "c.json#1",
@@ -93,16 +101,16 @@ mod tests {
             fs::write(folder.path().join(name), "xyz").unwrap();
         }
         let path = folder.path().to_owned();
-        let found = find(path.clone()).await.unwrap();
+        let found = find(path.clone(), KINDS).await.unwrap();
         let names: Vec<_> = found.iter().map(|found| found.name.clone()).collect();
         assert_eq!(
             (names.as_slice(), found[0].bytes),
-            (&["a.parquet#1".to_owned()][..], 3)
+            (&["a.parquet#1".to_owned(), "b.arrows#20".to_owned()][..], 3)
         );
         delete(path.clone(), names.clone()).await.unwrap();
         delete(path.clone(), names).await.unwrap();
-        assert_eq!(find(path.clone()).await.unwrap(), []);
+        assert_eq!(find(path.clone(), KINDS).await.unwrap(), []);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 4);
-        assert_eq!(find(path.join("none")).await.unwrap(), []);
+        assert_eq!(find(path.join("none"), KINDS).await.unwrap(), []);
     }
 }

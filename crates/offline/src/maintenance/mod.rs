@@ -7,7 +7,7 @@
 
 mod compact;
 mod error;
-mod leftovers;
+pub(crate) mod leftovers;
 mod plan;
 mod time_ranges;
 mod vacuum;
@@ -17,4 +17,6 @@ mod tests;
 
 pub use compact::{Compaction, MaintenanceContext, compact_view};
 pub use error::MaintenanceError;
-pub use vacuum::{DeletedFile, KeptFile, Pin, Vacuum, VacuumRequest, vacuum_view};
+pub use vacuum::{DeletedFile, KeptFile, Pin, Vacuum, VacuumRequest, vacuum_runs, vacuum_view};
+
+pub(crate) use vacuum::{Age, delete_objects, micros};

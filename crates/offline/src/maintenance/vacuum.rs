@@ -7,14 +7,17 @@ use std::{
 
 use deltalake::kernel::Action;
 use futures::{StreamExt, TryStreamExt, future::BoxFuture};
-use object_store::{ObjectMeta, path::Path};
+use object_store::{ObjectMeta, ObjectStore, path::Path};
 use vintner_core::{ProjectName, Timestamp, Ttl, ViewId};
 
 use super::{error::MaintenanceError, leftovers};
-use crate::delta::{DeltaError, OfflineStore, Table, TableState};
+use crate::{
+    delta::{DeltaError, OfflineStore, Table, TableState},
+    runs,
+};
 
-/// Files that no version has ever had are kept for so many microseconds at least, whatever the retention: they may belong
-/// to a run that has not committed yet.
+/// Files that nothing names are kept for so many microseconds at least, whatever the retention: they may belong to
+/// something that is not finished yet.
 const UNFINISHED_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// A version of a view's table that must stay readable.
@@ -81,26 +84,61 @@ pub fn vacuum_view<'a>(
 ) -> BoxFuture<'a, Result<Vacuum, MaintenanceError>> {
     Box::pin(async move {
         let table = store.table(project, view)?;
-        vacuum(&table, view, request, now).await
+        vacuum(&table, &pins_of(view, request.pins), request, now).await
     })
+}
+
+/// The same for the table of runs, of which no version is pinned.
+///
+/// # Errors
+/// As [`vacuum_view`].
+pub fn vacuum_runs<'a>(
+    store: &'a OfflineStore,
+    request: &'a VacuumRequest<'a>,
+    now: Timestamp,
+) -> BoxFuture<'a, Result<Vacuum, MaintenanceError>> {
+    Box::pin(async move {
+        let table = store.system_table(runs::TABLE)?;
+        vacuum(&table, &BTreeSet::new(), request, now).await
+    })
+}
+
+/// Which files are old enough to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Age {
+    cutoff: Timestamp,
+    abandoned: Timestamp,
+}
+
+impl Age {
+    pub(crate) fn new(retention: Ttl, now: Timestamp) -> Self {
+        Self {
+            cutoff: now.saturating_sub(retention),
+            abandoned: Timestamp::from_micros(now.micros().saturating_sub(UNFINISHED_MICROS)),
+        }
+    }
+
+    /// Whether a file that nothing names, written at a time, is no longer to be named by what wrote it.
+    pub(crate) fn is_over(self, written: Timestamp) -> bool {
+        written < self.cutoff && written < self.abandoned
+    }
 }
 
 async fn vacuum(
     table: &Table,
-    view: &ViewId,
+    pins: &BTreeSet<u64>,
     request: &VacuumRequest<'_>,
     now: Timestamp,
 ) -> Result<Vacuum, MaintenanceError> {
     // Listed before the log is read: what is added after that is younger than any retention.
-    let objects = list(table, view).await?;
+    let objects = list(table).await?;
     let Some(newest) = table.newest().await? else {
         return Ok(Vacuum::default());
     };
-    let cutoff = now.saturating_sub(request.retention);
-    let abandoned = Timestamp::from_micros(now.micros().saturating_sub(UNFINISHED_MICROS));
+    let age = Age::new(request.retention, now);
     let mut report = Vacuum::default();
     let mut pinned: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for version in pins_of(view, request.pins) {
+    for &version in pins {
         match pinned_files(table, version, &objects).await? {
             Some(paths) => paths
                 .into_iter()
@@ -108,17 +146,16 @@ async fn vacuum(
             None => report.lost_pins.push(version),
         }
     }
-    let log = Log::read(table, &newest, &objects, cutoff).await?;
+    let log = Log::read(table, &newest, &objects, age.cutoff).await?;
     let mut unneeded = Vec::new();
     for object in objects.iter().filter(|object| is_data(&object.location)) {
         let path = object.location.to_string();
         if log.live.contains(&path) {
             continue;
         }
-        let written = micros(object);
         let is_due = match log.known.contains(&path) {
             true => !log.needed.contains(&path),
-            false => written < cutoff && written < abandoned,
+            false => age.is_over(micros(object)),
         };
         match pinned.remove(&path) {
             _ if !is_due => report.retained += 1,
@@ -142,13 +179,13 @@ async fn vacuum(
             store: "LocalStore",
             source: error.into(),
         };
-        files_error(what, view, table, source)
+        files_error(what, table, source)
     };
     let mut left_over = Vec::new();
     if let Some(folder) = folder.clone() {
-        let found = leftovers::find(folder).await;
+        let found = leftovers::find(folder, &[".parquet"]).await;
         for upload in found.map_err(|error| failed("list", error))? {
-            if upload.written >= cutoff || upload.written >= abandoned {
+            if !age.is_over(upload.written) {
                 report.retained += 1;
                 continue;
             }
@@ -161,7 +198,7 @@ async fn vacuum(
     }
     report.deleted.sort_by(|a, b| a.path.cmp(&b.path));
     if !request.dry_run {
-        delete(table, view, unneeded).await?;
+        delete(table, unneeded).await?;
         if let Some(folder) = folder {
             let deleted = leftovers::delete(folder, left_over).await;
             deleted.map_err(|error| failed("delete", error))?;
@@ -259,43 +296,46 @@ fn is_data(location: &Path) -> bool {
     !name.contains('/') && name.ends_with(".parquet")
 }
 
-fn micros(object: &ObjectMeta) -> Timestamp {
+pub(crate) fn micros(object: &ObjectMeta) -> Timestamp {
     Timestamp::from_micros(object.last_modified.timestamp_micros())
 }
 
-async fn list(table: &Table, view: &ViewId) -> Result<Vec<ObjectMeta>, MaintenanceError> {
+async fn list(table: &Table) -> Result<Vec<ObjectMeta>, MaintenanceError> {
     let objects = table.objects();
     let mut listed: Vec<_> = objects
         .list(None)
         .try_collect()
         .await
-        .map_err(|source| files_error("list", view, table, source))?;
+        .map_err(|source| files_error("list", table, source))?;
     listed.sort_by(|a: &ObjectMeta, b| a.location.cmp(&b.location));
     Ok(listed)
 }
 
-async fn delete(table: &Table, view: &ViewId, paths: Vec<Path>) -> Result<(), MaintenanceError> {
+async fn delete(table: &Table, paths: Vec<Path>) -> Result<(), MaintenanceError> {
+    let deleted = delete_objects(table.objects().as_ref(), paths).await;
+    deleted.map_err(|source| files_error("delete", table, source))
+}
+
+/// Deletes objects. One that is gone already is as good as deleted.
+pub(crate) async fn delete_objects(
+    objects: &dyn ObjectStore,
+    paths: Vec<Path>,
+) -> object_store::Result<()> {
     let paths = futures::stream::iter(paths.into_iter().map(Ok)).boxed();
-    let objects = table.objects();
     let mut deleted = objects.delete_stream(paths);
     while let Some(result) = deleted.next().await {
         match result {
             Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(source) => return Err(files_error("delete", view, table, source)),
+            Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-fn files_error(
-    what: &'static str,
-    view: &ViewId,
-    table: &Table,
-    source: object_store::Error,
-) -> MaintenanceError {
+fn files_error(what: &'static str, table: &Table, source: object_store::Error) -> MaintenanceError {
     MaintenanceError::Files {
         what,
-        view: view.clone(),
+        table: table.to_string(),
         location: table.location().to_owned(),
         source,
     }

@@ -10,7 +10,10 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use glob::Pattern;
 use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 use url::Url;
-use vintner_registry::model::Source;
+use vintner_registry::{
+    model::Source,
+    store::remote::{self, RemoteError},
+};
 
 use super::error::SourceError;
 
@@ -48,16 +51,13 @@ impl Stores {
         stores.insert(base.as_str().trim_end_matches('/').to_owned(), store);
     }
 
-    fn open(&self, base: &Url) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+    fn open(&self, base: &Url) -> Result<Arc<dyn ObjectStore>, RemoteError> {
         let mut stores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = base.as_str().trim_end_matches('/').to_owned();
         if let Some(store) = stores.get(&key) {
             return Ok(Arc::clone(store));
         }
-        // Credentials, region and endpoint come from the environment, by the names that the stores' own tools use.
-        let options = std::env::vars().map(|(name, value)| (name.to_lowercase(), value));
-        let (store, _) = object_store::parse_url_opts(base, options)?;
-        let store: Arc<dyn ObjectStore> = Arc::from(store);
+        let store = remote::open(base)?;
         stores.insert(key, Arc::clone(&store));
         Ok(store)
     }

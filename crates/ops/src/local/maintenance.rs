@@ -4,17 +4,20 @@ use std::num::NonZeroUsize;
 
 use vintner_core::{ProjectName, Timestamp, ViewId};
 use vintner_offline::{
+    datasets::Datasets,
     delta::OfflineStore,
     maintenance::{
-        self, Compaction, MaintenanceContext, MaintenanceError, Pin, Vacuum, compact_view,
-        vacuum_view,
+        self, Compaction, DeletedFile, MaintenanceContext, MaintenanceError, Pin, Vacuum,
+        compact_view, vacuum_runs, vacuum_view,
     },
     planner::session::{EngineConfig, session},
+    runs::Runs,
 };
 use vintner_registry::model::ViewRevision;
 
+use super::datasets::dataset_error;
 use crate::{
-    api::{PinnedFile, VacuumRequest, VacuumedFile, ViewCompaction, ViewVacuum},
+    api::{FolderVacuum, PinnedFile, VacuumRequest, VacuumedFile, ViewCompaction, ViewVacuum},
     error::{Fault, OpsError},
 };
 
@@ -45,29 +48,70 @@ pub(super) async fn compact(
     Ok(done)
 }
 
-/// Vacuums the tables of views, one after the other. Pinned versions stay readable.
-pub(super) async fn vacuum(
-    store: &OfflineStore,
-    project: &ProjectName,
-    views: &[&ViewId],
-    request: &VacuumRequest,
-    pins: &[Pin],
-    now: Timestamp,
-) -> Result<Vec<ViewVacuum>, OpsError> {
-    let asked = maintenance::VacuumRequest {
-        retention: request.retention,
-        pins,
-        dry_run: request.dry_run,
-    };
-    let mut done = Vec::new();
-    for view in views {
-        let vacuumed = vacuum_view(store, project, view, &asked, now).await;
-        done.push(of_vacuum(
-            ViewId::clone(view),
-            vacuumed.map_err(maintenance_error)?,
-        ));
+/// A vacuum of an offline store. Pinned versions stay readable.
+pub(super) struct Vacuuming<'a> {
+    pub(super) store: &'a OfflineStore,
+    pub(super) project: &'a ProjectName,
+    pub(super) request: &'a VacuumRequest,
+    pub(super) pins: &'a [Pin],
+    pub(super) now: Timestamp,
+}
+
+impl Vacuuming<'_> {
+    /// A view version's table.
+    pub(super) async fn view(&self, view: &ViewId) -> Result<ViewVacuum, OpsError> {
+        let done = vacuum_view(self.store, self.project, view, &self.asked(), self.now).await;
+        Ok(of_vacuum(view.clone(), done.map_err(maintenance_error)?))
     }
-    Ok(done)
+
+    /// The table of a view version that is not the current one; none when there is nothing to tell.
+    pub(super) async fn other_view(&self, view: &ViewId) -> Result<Option<ViewVacuum>, OpsError> {
+        let done = self.view(view).await?;
+        let says_something = !done.deleted.is_empty()
+            || !done.pinned.is_empty()
+            || done.retained > 0
+            || !done.lost_versions.is_empty();
+        Ok(says_something.then_some(done))
+    }
+
+    /// What saves of datasets that died have left.
+    pub(super) async fn datasets(
+        &self,
+        datasets: &Datasets,
+    ) -> Result<Vec<FolderVacuum>, OpsError> {
+        let VacuumRequest {
+            retention, dry_run, ..
+        } = *self.request;
+        let done = datasets.vacuum(retention, dry_run, self.now).await;
+        let done = done.map_err(dataset_error)?.into_iter();
+        Ok(done
+            .map(|unsaved| FolderVacuum {
+                folder: format!("{}/{}/{}", self.project, Datasets::FOLDER, unsaved.name),
+                deleted: unsaved.deleted.into_iter().map(of_file).collect(),
+                retained: unsaved.retained as u64,
+            })
+            .collect())
+    }
+
+    /// The table of runs; none when there is nothing to tell.
+    pub(super) async fn runs(&self) -> Result<Option<FolderVacuum>, OpsError> {
+        let done = vacuum_runs(self.store, &self.asked(), self.now).await;
+        let done = done.map_err(maintenance_error)?;
+        let says_something = !done.deleted.is_empty() || done.retained > 0;
+        Ok(says_something.then(|| FolderVacuum {
+            folder: Runs::FOLDER.to_owned(),
+            deleted: done.deleted.into_iter().map(of_file).collect(),
+            retained: done.retained as u64,
+        }))
+    }
+
+    fn asked(&self) -> maintenance::VacuumRequest<'_> {
+        maintenance::VacuumRequest {
+            retention: self.request.retention,
+            pins: self.pins,
+            dry_run: self.request.dry_run,
+        }
+    }
 }
 
 fn of_compaction(done: Compaction) -> ViewCompaction {
@@ -85,10 +129,6 @@ fn of_compaction(done: Compaction) -> ViewCompaction {
 }
 
 fn of_vacuum(view: ViewId, done: Vacuum) -> ViewVacuum {
-    let deleted = done.deleted.into_iter().map(|file| VacuumedFile {
-        path: file.path,
-        bytes: file.bytes,
-    });
     let pinned = done.pinned.into_iter().map(|file| PinnedFile {
         path: file.path,
         bytes: file.bytes,
@@ -96,10 +136,17 @@ fn of_vacuum(view: ViewId, done: Vacuum) -> ViewVacuum {
     });
     ViewVacuum {
         view,
-        deleted: deleted.collect(),
+        deleted: done.deleted.into_iter().map(of_file).collect(),
         pinned: pinned.collect(),
         retained: done.retained as u64,
         lost_versions: done.lost_pins,
+    }
+}
+
+fn of_file(file: DeletedFile) -> VacuumedFile {
+    VacuumedFile {
+        path: file.path,
+        bytes: file.bytes,
     }
 }
 

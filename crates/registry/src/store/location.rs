@@ -3,20 +3,16 @@
 use std::{
     path::{self, Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use object_store::{
-    BackoffConfig, ObjectStore, ObjectStoreScheme, RetryConfig, aws::AmazonS3Builder,
-    memory::InMemory, path::Path as ObjectPath,
-};
+use object_store::path::Path as ObjectPath;
 use url::Url;
 
-use super::{RegistryStore, folder::Folder};
-
-/// How often and how long a request to S3 is tried again, so that a store that is down is an error soon.
-const RETRIES: usize = 4;
-const RETRY_FOR: Duration = Duration::from_secs(20);
+use super::{
+    RegistryStore,
+    folder::Folder,
+    remote::{self, RemoteError},
+};
 
 /// Why a location is no registry.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +58,8 @@ pub enum OpenError {
     Store {
         /// The location.
         location: String,
-        /// The store's own error.
-        source: object_store::Error,
+        /// Why not.
+        source: RemoteError,
     },
 }
 
@@ -82,15 +78,14 @@ pub(super) fn open(location: &str, root: &Path) -> Result<RegistryStore, OpenErr
         return open_folder(path, location);
     }
     let unsupported = || OpenError::Unsupported { location: text() };
-    let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| unsupported())?;
-    let store: Arc<dyn ObjectStore> = match scheme {
-        ObjectStoreScheme::Memory => Arc::new(InMemory::new()),
-        ObjectStoreScheme::AmazonS3 => Arc::new(s3(&url).map_err(|source| OpenError::Store {
+    let prefix = ObjectPath::from_url_path(url.path()).map_err(|_| unsupported())?;
+    let store = remote::open(&url).map_err(|error| match error {
+        RemoteError::Unknown => unsupported(),
+        source => OpenError::Store {
             location: text(),
             source,
-        })?),
-        _ => return Err(unsupported()),
-    };
+        },
+    })?;
     Ok(RegistryStore::new(store, &prefix, location))
 }
 
@@ -106,15 +101,4 @@ fn open_folder(path: PathBuf, location: &str) -> Result<RegistryStore, OpenError
         &ObjectPath::default(),
         shown,
     ))
-}
-
-fn s3(url: &Url) -> Result<impl ObjectStore + use<>, object_store::Error> {
-    AmazonS3Builder::from_env()
-        .with_url(url.as_str())
-        .with_retry(RetryConfig {
-            backoff: BackoffConfig::default(),
-            max_retries: RETRIES,
-            retry_timeout: RETRY_FOR,
-        })
-        .build()
 }

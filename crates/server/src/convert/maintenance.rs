@@ -2,7 +2,8 @@
 
 use vintner_core::Ttl;
 use vintner_ops::api::{
-    DEFAULT_RETENTION, PinnedFile, VacuumRequest, VacuumedFile, ViewCompaction, ViewVacuum,
+    DEFAULT_RETENTION, FolderVacuum, PinnedFile, VacuumRequest, Vacuumed, VacuumedFile,
+    ViewCompaction, ViewVacuum,
 };
 use vintner_proto::{convert::ConvertError, v1};
 
@@ -60,6 +61,44 @@ impl Travels for VacuumRequest {
                 micros => Ttl::from_micros(micros).ok_or_else(too_long)?,
             },
             dry_run: message.dry_run,
+        })
+    }
+}
+
+impl Travels for Vacuumed {
+    type Message = v1::VacuumResponse;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::VacuumResponse {
+            views: to_each(self.views)?,
+            folders: to_each(self.folders)?,
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            views: from_each("views", message.views)?,
+            folders: from_each("folders", message.folders)?,
+        })
+    }
+}
+
+impl Travels for FolderVacuum {
+    type Message = v1::FolderVacuum;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::FolderVacuum {
+            folder: self.folder,
+            deleted: to_each(self.deleted)?,
+            retained: self.retained,
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            folder: message.folder,
+            deleted: from_each("deleted", message.deleted)?,
+            retained: message.retained,
         })
     }
 }

@@ -22,11 +22,11 @@ use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
         ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, FeatureLint,
-        HistoricalReport, HistoricalRequest, KeptRows, Lint, MaterializeEvent, MaterializeRequest,
-        ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, Phase, PinnedFile, PlanReport,
-        Problem, ResultRows, Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead,
-        TrainingRows, VacuumRequest, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewLint,
-        ViewRun, ViewVacuum,
+        FolderVacuum, HistoricalReport, HistoricalRequest, KeptRows, Lint, MaterializeEvent,
+        MaterializeRequest, ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, Phase,
+        PinnedFile, PlanReport, Problem, ResultRows, Run, ServiceColumn, Severity, Spine, Split,
+        Summary, TableRead, TrainingRows, VacuumRequest, Vacuumed, VacuumedFile, Version,
+        ViewCompaction, ViewDetail, ViewLint, ViewRun, ViewVacuum,
     },
     lint::findings,
 };
@@ -443,11 +443,22 @@ fn compaction(view: &ViewName, number: u64) -> ViewCompaction {
     }
 }
 
-fn vacuum(view: &ViewName) -> ViewVacuum {
-    let file = |path: &str| VacuumedFile {
+fn file(path: &str) -> VacuumedFile {
+    VacuumedFile {
         path: path.to_owned(),
         bytes: 5,
-    };
+    }
+}
+
+fn folder(view: &ViewName) -> FolderVacuum {
+    FolderVacuum {
+        folder: format!("p/_datasets/{view}"),
+        deleted: vec![file("d.arrows")],
+        retained: 7,
+    }
+}
+
+fn vacuum(view: &ViewName) -> ViewVacuum {
     ViewVacuum {
         view: format!("{view}@2").parse().unwrap(),
         deleted: vec![file("a.parquet"), file("b.parquet")],
@@ -746,8 +757,11 @@ impl Operations for Fake {
             .collect())
     }
 
-    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vec<ViewVacuum>, OpsError> {
+    async fn vacuum(&self, request: &VacuumRequest) -> Result<Vacuumed, OpsError> {
         self.called(format!("vacuum {request:?}")).await?;
-        Ok(request.views.iter().map(vacuum).collect())
+        Ok(Vacuumed {
+            views: request.views.iter().map(vacuum).collect(),
+            folders: request.views.iter().map(folder).collect(),
+        })
     }
 }

@@ -105,11 +105,11 @@ fn join_case(
 
 /// What the join finds in the newest version of the view's table.
 async fn joined(world: &World, view: &ViewRevision, case: &JoinCase) -> Vec<Vec<Option<Value>>> {
-    let table = world.store.feature_table(&world.project, view, None);
+    let table = world.store.open_newest(&world.project, view).await.unwrap();
     let entity_rows = grid::entity_batch(case);
     let schema = entity_rows.schema();
     let entity_rows = MemorySourceConfig::try_new_exec(&[vec![entity_rows]], schema, None).unwrap();
-    let tables = [table.await.unwrap()].into();
+    let tables = [table.feature_table().unwrap()].into();
     let plan = PitJoinExec::try_new(Arc::new(spec(case)), entity_rows, tables).unwrap();
     let stream = plan.execute(0, world.session.task_ctx()).unwrap();
     let found: Vec<RecordBatch> = common::collect(stream).await.unwrap();

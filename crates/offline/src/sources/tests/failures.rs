@@ -31,7 +31,7 @@ async fn there_is_no_data() {
     assert_snapshot!(schema_of(&folder, &parquet("data/*.csv")).await, @"the source `things` has no data: no file matches `data/*.csv`; correct its `path`");
     assert_snapshot!(schema_of(&folder, &parquet("notes")).await, @"the source `things` has no data: the folder `notes` has no `.parquet` file, only others such as `readme.txt`; name the files with a glob, or set `format`");
     assert_snapshot!(schema_of(&folder, &json("data")).await, @"the source `things` has no data: the folder `data` has no `.json` or `.jsonl` or `.ndjson` file, only others such as `a.parquet`; name the files with a glob, or set `format`");
-    assert_snapshot!(schema_of(&folder, &parquet("ftp://host/x")).await, @r#"the path `ftp://host/x` of the source `things` is not one that Vintner can open: Generic URL error: Unable to recognise URL "ftp://host/""#);
+    assert_snapshot!(schema_of(&folder, &parquet("ftp://host/x")).await, @r#"the path `ftp://host/x` of the source `things` is not one that Vintner can open: it is not the URL of a known object store; write s3://bucket/path"#);
     assert_snapshot!(schema_of(&folder, &parquet("data/[a.parquet")).await, @"the path `data/[a.parquet` of the source `things` is not one that Vintner can open: Pattern syntax error near position 0: invalid range pattern");
 }
 
