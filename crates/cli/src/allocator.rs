@@ -1,8 +1,9 @@
 //! The process's allocator: mimalloc, which is told to give pages back to the system soon.
 //!
 //! A join or a run frees as much as it takes, a row group at a time. By default mimalloc keeps what is freed for a second,
-//! and a second of work is hundreds of megabytes: a run over 10 M rows of 10 floats peaked at 690 MB. With 50 ms it is
-//! 540 MB, in the same time. With none at all the time grows by a third, since every buffer's pages are new.
+//! and a second of work is hundreds of megabytes: a run over 10 M rows of 10 floats peaked at 690 MB, with 50 ms at 540 MB,
+//! with 10 ms at 510 MB. The shorter the delay, the more pages are new ones, which the kernel has to clear: with none at all,
+//! a run took a third longer.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
 use mimalloc::MiMalloc;
@@ -12,9 +13,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// `mi_option_purge_delay` of mimalloc's header, which its binding leaves out.
 const PURGE_DELAY: mi_option_t = 15;
-const MILLISECONDS: std::ffi::c_long = 50;
+const MILLISECONDS: std::ffi::c_long = 10;
 
-/// Freed pages go back to the system after 50 ms.
+/// Freed pages go back to the system after 10 ms.
 #[expect(
     unsafe_code,
     reason = "an option of the allocator, a number for a number, which may be set at any time"
