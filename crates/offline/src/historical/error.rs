@@ -130,9 +130,15 @@ pub enum EntityRowsProblem {
     },
     /// A column that the result would have twice.
     #[error(
-        "the entity rows have a column `{0}`, and so has the result; rename theirs, or ask for `view__feature` names with --full-names"
+        "the entity rows have a column `{name}`, and so has the result; rename theirs{}",
+        match is_full { true => "", false => ", or ask for `view__feature` names with --full-names" }
     )]
-    Collision(String),
+    Collision {
+        /// The name.
+        name: String,
+        /// Whether it is a `view__feature` name already.
+        is_full: bool,
+    },
     /// A column with the name of the one that a split adds.
     #[error(
         "a split adds the column `split`, and the training rows have one of that name already; rename it in the entity \

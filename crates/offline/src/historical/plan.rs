@@ -200,12 +200,12 @@ fn check_names(
     }
     let twice = seen.iter().filter(|(_, count)| **count > 1);
     problems.extend(twice.map(|(name, _)| EntityRowsProblem::Duplicate((*name).to_owned())));
-    let collisions = selection.columns.iter().map(|column| &column.name);
-    problems.extend(
-        collisions
-            .filter(|name| seen.contains_key(name.as_str()))
-            .map(|name| EntityRowsProblem::Collision(name.clone())),
-    );
+    let columns = selection.columns.iter();
+    let collisions = columns.filter(|column| seen.contains_key(column.name.as_str()));
+    problems.extend(collisions.map(|column| EntityRowsProblem::Collision {
+        is_full: column.name != column.feature.name.as_str(),
+        name: column.name.clone(),
+    }));
 }
 
 fn check_keys(

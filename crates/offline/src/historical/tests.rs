@@ -498,6 +498,11 @@ fn every_mistake_in_the_columns_is_named() {
     let list = List(Arc::new(Field::new("item", TIME, true)));
     insta::assert_snapshot!(wrong(&[origin.clone(), plane.clone(), ("when", list)], Some("when")), @"the column `when` of the entity rows is of type List(Timestamp(s)), which is no time; give a timestamp or a date");
     insta::assert_snapshot!(wrong(&[origin.clone(), plane.clone(), ("event_timestamp", TIME), ("temp", Float64)], None), @"the entity rows have a column `temp`, and so has the result; rename theirs, or ask for `view__feature` names with --full-names");
+    let full = EntityRowsProblem::Collision {
+        name: "weather__temp".to_owned(),
+        is_full: true,
+    };
+    insta::assert_snapshot!(full, @"the entity rows have a column `weather__temp`, and so has the result; rename theirs");
     insta::assert_snapshot!(wrong(&[origin.clone(), origin.clone(), ("event_timestamp", TIME)], None), @r#"
     the entity rows have two columns `origin`; rename or leave out one of them
     the entity rows have no column `plane`, the join key of `seats@2`; there are `origin`, `origin` and `event_timestamp`
