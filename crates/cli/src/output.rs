@@ -7,18 +7,19 @@ use serde::Serialize;
 
 /// Prints rows: a table with a head on a terminal, else a line per row with tabs between.
 pub(crate) fn rows(head: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    write!(io::stdout().lock(), "{}", rows_text(head, rows))
+}
+
+/// Rows as they are printed, with a line end after each.
+pub(crate) fn rows_text(head: &[&str], rows: Vec<Vec<String>>) -> String {
     if is_terminal() {
-        return writeln!(out, "{}", table(head, rows));
+        return format!("{}\n", table(head, rows));
     }
-    for row in rows {
-        let row: Vec<String> = row
-            .iter()
-            .map(|cell| cell.replace(['\t', '\n'], " "))
-            .collect();
-        writeln!(out, "{}", row.join("\t"))?;
-    }
-    Ok(())
+    let line = |row: Vec<String>| {
+        let row = row.iter().map(|cell| cell.replace(['\t', '\n'], " "));
+        row.collect::<Vec<_>>().join("\t") + "\n"
+    };
+    rows.into_iter().map(line).collect()
 }
 
 /// Whether the data goes to a terminal.

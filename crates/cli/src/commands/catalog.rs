@@ -84,8 +84,8 @@ impl Page {
     }
 
     pub(crate) fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) {
-        self.0
-            .push_str(&format!("\n{}\n", output::table(head, rows)));
+        self.0.push('\n');
+        self.0.push_str(&output::rows_text(head, rows));
     }
 }
 
