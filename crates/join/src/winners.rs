@@ -155,3 +155,24 @@ impl Winners {
             + self.tied.capacity() * size_of::<u32>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_winners_of_a_unit_come_by_row() {
+        let mut winners = Winners::new(4);
+        for (unit, row) in [(1, 7), (0, 3), (1, 2), (1, 5)] {
+            winners.add(Address { unit, row }, None, 0).unwrap();
+        }
+        let units = winners.by_unit();
+        let units: Vec<_> = units.iter().map(UnorderedWinners::by_row).collect();
+        let of = |unit, rows: &[u32], winners: &[u32]| UnitWinners {
+            unit,
+            rows: rows.to_vec(),
+            winners: winners.to_vec(),
+        };
+        assert_eq!(units, [of(0, &[3], &[1]), of(1, &[2, 5, 7], &[2, 3, 0])]);
+    }
+}
