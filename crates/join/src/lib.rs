@@ -46,7 +46,7 @@
 //!
 //! * Holds always: the result depends on the rows alone, never on their order, the parts they come in, or threads.
 //! * Units: times in microseconds UTC, sizes in bytes.
-//! * Memory: grows with the entity rows, not with the history: 24 bytes per slot and part that is streamed at once,
+//! * Memory: grows with the entity rows, not with the history: 24 bytes per slot and 4 per key, for each part that is streamed at once,
 //!   then the values of the winners.
 //! * Not here: I/O, the batch engine, threads. Builds without DataFusion, so that its tests and mutants run fast.
 //!

@@ -80,10 +80,8 @@ impl<'a> Bucket<'a> {
     }
 }
 
-/// The main job. Out: what was said of it, but for what differs between any two runs.
-fn main_job(repo: &Repo) -> Vec<Json> {
-    repo.done(&["apply", "--yes"]);
-    repo.done(&["materialize"]);
+/// Makes training rows, and saves them as the dataset `first`.
+fn save_first(repo: &Repo) {
     let rows = [
         "--entity-rows",
         "data/decisions.csv",
@@ -98,6 +96,13 @@ fn main_job(repo: &Repo) -> Vec<Json> {
         "first",
     ];
     repo.done(&[&historical[..], &rows].concat());
+}
+
+/// The main job. Out: what was said of it, but for what differs between any two runs.
+fn main_job(repo: &Repo) -> Vec<Json> {
+    repo.done(&["apply", "--yes"]);
+    repo.done(&["materialize"]);
+    save_first(repo);
     let rows = std::fs::read_to_string(repo.path("out/rows.csv")).unwrap();
     more_data(repo);
     repo.done(&["materialize"]);
@@ -296,20 +301,7 @@ fn a_write_whose_answer_is_lost_counts_once() {
     assert_eq!(s3.repo.json(&["history"]).as_array().unwrap().len(), 1);
     s3.repo.done(&["materialize"]);
     server.lose_answer(&s3.name, "manifest.json");
-    let rows = [
-        "--entity-rows",
-        "data/decisions.csv",
-        "--out",
-        "out/rows.csv",
-    ];
-    let historical = [
-        "get-historical",
-        "--service",
-        "churn_model",
-        "--save",
-        "first",
-    ];
-    s3.repo.done(&[&historical[..], &rows].concat());
+    save_first(&s3.repo);
     assert!(server.has_lost_answer(&s3.name));
     s3.repo
         .done(&["dataset", "reproduce", "first", "--out", "out/again.csv"]);
