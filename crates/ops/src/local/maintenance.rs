@@ -15,7 +15,7 @@ use vintner_offline::{
 };
 use vintner_registry::model::ViewRevision;
 
-use super::datasets::dataset_error;
+use super::{datasets::dataset_error, materialize::micros};
 use crate::{
     api::{FolderVacuum, PinnedFile, VacuumRequest, VacuumedFile, ViewCompaction, ViewVacuum},
     error::{Fault, OpsError},
@@ -124,7 +124,7 @@ fn of_compaction(done: Compaction) -> ViewCompaction {
         bytes_removed: done.bytes_removed,
         bytes_added: done.bytes_added,
         rows: done.rows,
-        micros: u64::try_from(done.elapsed.as_micros()).unwrap_or(u64::MAX),
+        micros: micros(done.elapsed),
     }
 }
 

@@ -1,9 +1,6 @@
 //! `get-historical`: entity rows in, training rows out.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -22,6 +19,7 @@ use vintner_registry::{
 
 use super::{
     datasets,
+    materialize::micros,
     spine::{PlannedSpine, Stores},
     tables,
 };
@@ -257,10 +255,6 @@ fn work_of(view: &ViewCounts) -> ViewWork {
 
 fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A training dataset's errors, by whose fault they are. An operation's error that has travelled through the engine as
