@@ -35,6 +35,9 @@ pub trait OnlineStore: fmt::Debug + Send + Sync {
         lookups: &[Lookup<'_>],
     ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError>;
 
+    /// How far the rows of a view version have been loaded, and in which life of the store. Changes nothing.
+    async fn load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError>;
+
     /// Begins to load rows of a view version, and says how far an earlier load has come. Any number of loads may go
     /// on at one time, and one need not be ended.
     async fn begin_load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError>;
@@ -70,13 +73,14 @@ pub struct OnlineRow {
     pub row: PackedRow,
 }
 
-/// A load of a view version that has begun.
+/// Where the loading of a view version stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
     /// What [`OnlineStore::end_load`] last noted; none before the first load and after the store was emptied.
     pub progress: Option<Vec<u8>>,
-    /// What the store calls the time since it was started; empty when it has no name for it.
-    pub(crate) life: String,
+    /// What the store calls the time since it was started; empty when it has no name for it, since it keeps what it
+    /// has acknowledged. Rows that were acknowledged in another life may be gone.
+    pub life: String,
 }
 
 /// The entities to read of one view version.

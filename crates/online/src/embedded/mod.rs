@@ -65,6 +65,13 @@ impl EmbeddedStore {
         Ok(Self { environment })
     }
 
+    /// What stands for the progress of a view; empty until a first load has ended.
+    fn noted(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OnlineError> {
+        self.environment.read("read progress", |txn, databases| {
+            Ok(databases.progress.get(txn, key)?.map(<[u8]>::to_vec))
+        })
+    }
+
     /// Runs `work` where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -75,6 +82,14 @@ impl EmbeddedStore {
         tokio::task::spawn_blocking(move || work(&environment))
             .await
             .map_err(|err| interrupted(&self.environment.name(), action, &err))?
+    }
+}
+
+fn load_of(noted: Option<Vec<u8>>) -> Load {
+    Load {
+        progress: noted.filter(|noted| !noted.is_empty()),
+        // What was written stays, however often the environment is opened.
+        life: String::new(),
     }
 }
 
@@ -164,11 +179,13 @@ impl OnlineStore for EmbeddedStore {
         Ok(found.into_iter().map(rows).collect())
     }
 
+    async fn load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
+        Ok(load_of(self.noted(&view_prefix(project, view))?))
+    }
+
     async fn begin_load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
         let key = view_prefix(project, view);
-        let noted = self.environment.read("read progress", |txn, databases| {
-            Ok(databases.progress.get(txn, &key)?.map(<[u8]>::to_vec))
-        })?;
+        let noted = self.noted(&key)?;
         if noted.is_none() {
             let action = format!("begin to load {view}");
             self.blocking(&action.clone(), move |environment| {
@@ -179,11 +196,7 @@ impl OnlineStore for EmbeddedStore {
             })
             .await?;
         }
-        Ok(Load {
-            progress: noted.filter(|noted| !noted.is_empty()),
-            // What was written stays, however often the environment is opened.
-            life: String::new(),
-        })
+        Ok(load_of(noted))
     }
 
     async fn end_load(

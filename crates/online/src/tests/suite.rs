@@ -482,7 +482,9 @@ async fn load(
     view: &ViewId,
     noted: &[u8],
 ) -> Result<(), OnlineError> {
+    let before = store.load(project, view).await?;
     let begun = store.begin_load(project, view).await?;
+    assert_eq!(begun, before);
     store.end_load(project, view, &begun, noted).await
 }
 
@@ -492,7 +494,7 @@ async fn progress(
     project: &ProjectName,
     view: &ViewId,
 ) -> Option<Vec<u8>> {
-    store.begin_load(project, view).await.unwrap().progress
+    store.load(project, view).await.unwrap().progress
 }
 
 async fn deleting_a_view_leaves_the_others(store: Arc<dyn OnlineStore>, project: ProjectName) {

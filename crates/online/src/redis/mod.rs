@@ -223,6 +223,19 @@ impl RedisStore {
         }
     }
 
+    /// What stands for the progress of a view, empty until a first load has ended, and the server's life.
+    async fn noted(
+        &self,
+        key: &str,
+        action: &str,
+    ) -> Result<(Option<Vec<u8>>, String), OnlineError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("server").cmd("GET").arg(key);
+        let (server, noted): (String, Option<Vec<u8>>) = self.query(&pipeline, action).await?;
+        let life = info_field(&server, "run_id").unwrap_or_default();
+        Ok((noted, life.to_owned()))
+    }
+
     fn unexpected(&self, action: &str, what: &str) -> OnlineError {
         OnlineError::Failed {
             store: self.url.to_string(),
@@ -345,22 +358,23 @@ impl OnlineStore for RedisStore {
         }
     }
 
+    async fn load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
+        let action = format!("read the progress of {view}");
+        let (noted, life) = self.noted(&progress_key(project, view), &action).await?;
+        Ok(load_of(noted, life))
+    }
+
     async fn begin_load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
         let action = format!("begin to load {view}");
         let key = progress_key(project, view);
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("INFO").arg("server").cmd("GET").arg(&key);
-        let (server, noted): (String, Option<Vec<u8>>) = self.query(&pipeline, &action).await?;
+        let (noted, life) = self.noted(&key, &action).await?;
         if noted.is_none() {
             // Another load may have ended since the reading, hence NX.
             let mut pipeline = redis::pipe();
             pipeline.cmd("SET").arg(&key).arg("").arg("NX").ignore();
             self.query::<()>(&pipeline, &action).await?;
         }
-        Ok(Load {
-            progress: noted.filter(|noted| !noted.is_empty()),
-            life: info_field(&server, "run_id").unwrap_or_default().to_owned(),
-        })
+        Ok(load_of(noted, life))
     }
 
     async fn end_load(
@@ -480,6 +494,13 @@ fn row_key(project: &ProjectName, view: &ViewId, key: &EntityKey) -> Vec<u8> {
 /// `vn:progress:<project>:<view id>`; no row key begins so.
 fn progress_key(project: &ProjectName, view: &ViewId) -> String {
     format!("vn:progress:{project}:{view}")
+}
+
+fn load_of(noted: Option<Vec<u8>>, life: String) -> Load {
+    Load {
+        progress: noted.filter(|noted| !noted.is_empty()),
+        life,
+    }
 }
 
 /// The script's second argument.
