@@ -43,12 +43,7 @@ pub(crate) fn online(response: &OnlineResponse) -> Json {
     let entities: Vec<Json> = (0..count)
         .map(|row| {
             let keys = response.entities.iter();
-            let keys = keys.map(|key| {
-                (
-                    key.name.clone(),
-                    optional(key.values.get(row).and_then(Option::as_ref)),
-                )
-            });
+            let keys = keys.map(|key| (key.name.clone(), optional(key.values.get(row).as_ref())));
             Json::Object(keys.collect())
         })
         .collect();
@@ -59,7 +54,7 @@ pub(crate) fn online(response: &OnlineResponse) -> Json {
             let column = json!({
                 "values": feature.values.iter().map(|v| optional(v.as_ref())).collect::<Vec<_>>(),
                 "statuses": feature.statuses.iter().map(|status| status.name()).collect::<Vec<_>>(),
-                "event_timestamps": feature.event_timestamps.iter().map(|t| t.map(time)).collect::<Vec<_>>(),
+                "event_timestamps": response.event_timestamps(feature).iter().map(|t| t.map(time)).collect::<Vec<_>>(),
             });
             (feature.name.clone(), column)
         })

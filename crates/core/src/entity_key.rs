@@ -24,7 +24,8 @@ use arrow_array::{
 use arrow_schema::DataType;
 
 use crate::{
-    feature_type::{ScalarType, UnknownType},
+    column::{Column, ColumnValues},
+    feature_type::{FeatureType, ScalarType, UnknownType},
     name::ColumnName,
     schema::KeySchema,
 };
@@ -326,6 +327,7 @@ enum KeyColumn<'a> {
     Int64(&'a Int64Array),
     String(&'a StringArray),
     Bytes(&'a BinaryArray),
+    Values(&'a Column),
 }
 
 impl<'a> KeyColumns<'a> {
@@ -361,6 +363,32 @@ impl<'a> KeyColumns<'a> {
         typed.collect::<Result<_, _>>().map(Self)
     }
 
+    /// The columns of a schema's join keys outside Arrow, in the schema's order, each of the join key's type.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the number or the types of the columns are not the schema's.
+    pub fn of_values(schema: &KeySchema, columns: &[&'a Column]) -> Result<Self, KeyError> {
+        if columns.len() != schema.len() {
+            return Err(KeyError::Count {
+                wanted: schema.len(),
+                found: columns.len(),
+            });
+        }
+        let typed = schema.join_keys().iter().zip(columns);
+        let typed = typed.map(|(join_key, column)| {
+            let found = column.feature_type();
+            if found != FeatureType::Scalar(join_key.key_type.scalar()) {
+                return Err(KeyError::Column {
+                    name: join_key.name.clone(),
+                    key_type: join_key.key_type,
+                    found: found.arrow(),
+                });
+            }
+            Ok(KeyColumn::Values(column))
+        });
+        typed.collect::<Result<_, _>>().map(Self)
+    }
+
     /// Replaces `bytes` with the key of a row. False, and `bytes` is of no use, when one of its values is null.
     pub fn encode_row(&self, row: usize, bytes: &mut Vec<u8>) -> bool {
         bytes.clear();
@@ -389,25 +417,41 @@ impl<'a> KeyColumns<'a> {
 }
 
 impl KeyColumn<'_> {
+    /// Puts the value of a row; false when it is null.
     fn put(&self, row: usize, bytes: &mut Vec<u8>) -> bool {
-        let array: &dyn Array = match self {
-            Self::Bool(a) => *a,
-            Self::Int32(a) => *a,
-            Self::Int64(a) => *a,
-            Self::String(a) => *a,
-            Self::Bytes(a) => *a,
+        let put = match self {
+            Self::Bool(a) => a.is_valid(row).then(|| put_bool(bytes, a.value(row))),
+            Self::Int32(a) => a.is_valid(row).then(|| put_int32(bytes, a.value(row))),
+            Self::Int64(a) => a.is_valid(row).then(|| put_int64(bytes, a.value(row))),
+            Self::String(a) => a
+                .is_valid(row)
+                .then(|| put_text(bytes, KeyType::String, a.value(row).as_bytes())),
+            Self::Bytes(a) => a
+                .is_valid(row)
+                .then(|| put_text(bytes, KeyType::Bytes, a.value(row))),
+            Self::Values(column) => put_value(column, row, bytes),
         };
-        if array.is_null(row) {
-            return false;
-        }
-        match self {
-            Self::Bool(a) => put_bool(bytes, a.value(row)),
-            Self::Int32(a) => put_int32(bytes, a.value(row)),
-            Self::Int64(a) => put_int64(bytes, a.value(row)),
-            Self::String(a) => put_text(bytes, KeyType::String, a.value(row).as_bytes()),
-            Self::Bytes(a) => put_text(bytes, KeyType::Bytes, a.value(row)),
-        }
-        true
+        put.is_some()
+    }
+}
+
+/// Puts the value of a row; none when it is null, or no key's.
+fn put_value(column: &Column, row: usize, bytes: &mut Vec<u8>) -> Option<()> {
+    if column.is_null(row) {
+        return None;
+    }
+    match column.values() {
+        ColumnValues::Bool(values) => values.get(row).map(|&v| put_bool(bytes, v)),
+        ColumnValues::Int32(values) => values.get(row).map(|&v| put_int32(bytes, v)),
+        ColumnValues::Int64(values) => values.get(row).map(|&v| put_int64(bytes, v)),
+        ColumnValues::String(values) => values
+            .get(row)
+            .map(|v| put_text(bytes, KeyType::String, v.as_bytes())),
+        ColumnValues::Bytes(values) => values.get(row).map(|v| put_text(bytes, KeyType::Bytes, v)),
+        ColumnValues::Float32(_)
+        | ColumnValues::Float64(_)
+        | ColumnValues::Timestamp(_)
+        | ColumnValues::List { .. } => None,
     }
 }
 
@@ -427,11 +471,12 @@ fn put_int64(bytes: &mut Vec<u8>, value: i64) {
 
 fn put_text(bytes: &mut Vec<u8>, key_type: KeyType, text: &[u8]) {
     bytes.push(key_type.tag());
-    for &byte in text {
-        bytes.push(byte);
-        if byte == 0 {
-            bytes.push(0xFF);
+    // Texts seldom have a zero byte, and one without is copied whole.
+    for (at, part) in text.split(|&byte| byte == 0).enumerate() {
+        if at > 0 {
+            bytes.extend([0, 0xFF]);
         }
+        bytes.extend_from_slice(part);
     }
     bytes.extend([0, 0]);
 }

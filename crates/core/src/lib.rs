@@ -22,6 +22,7 @@
 //! ```
 
 pub mod arrow_values;
+pub mod column;
 pub mod entity_key;
 pub mod feature_ref;
 pub mod feature_type;
@@ -32,6 +33,7 @@ pub mod schema;
 pub mod time;
 pub mod value;
 
+pub use column::{Column, ColumnError, ColumnValues};
 pub use entity_key::{EntityKey, KeyColumns, KeyError, KeyType, KeyValue};
 pub use feature_ref::{FeatureRef, FeatureRefError, FeatureSelector};
 pub use feature_type::{FeatureType, ScalarType, UnknownType};
@@ -45,4 +47,4 @@ pub use time::{
     Boundary, Clock, FixedClock, Knowledge, RowTime, SystemClock, TimeError, Timestamp, Ttl,
     VisibilityRule,
 };
-pub use value::{Value, ValueError};
+pub use value::{ScalarRef, Value, ValueError};

@@ -30,6 +30,27 @@ pub enum Value {
     List(ScalarType, Vec<Option<Value>>),
 }
 
+/// A scalar that is not null, borrowed from where it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ScalarRef<'a> {
+    /// True or false.
+    Bool(bool),
+    /// Signed, 32 bits.
+    Int32(i32),
+    /// Signed, 64 bits.
+    Int64(i64),
+    /// IEEE 754, 32 bits.
+    Float32(f32),
+    /// IEEE 754, 64 bits.
+    Float64(f64),
+    /// UTF-8.
+    String(&'a str),
+    /// Any bytes.
+    Bytes(&'a [u8]),
+    /// An instant.
+    Timestamp(Timestamp),
+}
+
 /// Why a text is not a value of a type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a value of type {wanted}")]
@@ -77,6 +98,51 @@ impl Value {
         value.ok_or_else(|| ValueError {
             text: text.to_owned(),
             wanted: FeatureType::Scalar(scalar),
+        })
+    }
+}
+
+impl<'a> ScalarRef<'a> {
+    /// The scalar's type.
+    pub const fn scalar_type(&self) -> ScalarType {
+        match self {
+            Self::Bool(_) => ScalarType::Bool,
+            Self::Int32(_) => ScalarType::Int32,
+            Self::Int64(_) => ScalarType::Int64,
+            Self::Float32(_) => ScalarType::Float32,
+            Self::Float64(_) => ScalarType::Float64,
+            Self::String(_) => ScalarType::String,
+            Self::Bytes(_) => ScalarType::Bytes,
+            Self::Timestamp(_) => ScalarType::Timestamp,
+        }
+    }
+
+    /// The value itself.
+    pub fn to_value(&self) -> Value {
+        match *self {
+            Self::Bool(v) => Value::Bool(v),
+            Self::Int32(v) => Value::Int32(v),
+            Self::Int64(v) => Value::Int64(v),
+            Self::Float32(v) => Value::Float32(v),
+            Self::Float64(v) => Value::Float64(v),
+            Self::String(v) => Value::String(v.to_owned()),
+            Self::Bytes(v) => Value::Bytes(v.to_vec()),
+            Self::Timestamp(v) => Value::Timestamp(v),
+        }
+    }
+
+    /// The scalar that a value is; none for a list.
+    pub fn of(value: &'a Value) -> Option<Self> {
+        Some(match value {
+            Value::Bool(v) => Self::Bool(*v),
+            Value::Int32(v) => Self::Int32(*v),
+            Value::Int64(v) => Self::Int64(*v),
+            Value::Float32(v) => Self::Float32(*v),
+            Value::Float64(v) => Self::Float64(*v),
+            Value::String(v) => Self::String(v),
+            Value::Bytes(v) => Self::Bytes(v),
+            Value::Timestamp(v) => Self::Timestamp(*v),
+            Value::List(..) => return None,
         })
     }
 }

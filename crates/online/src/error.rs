@@ -1,6 +1,6 @@
 //! What can go wrong between a caller and an online store.
 
-use vintner_core::{ColumnName, EntityKey, KeyError, ProjectName, ViewId};
+use vintner_core::{ColumnError, EntityKey, KeyError, ProjectName, ViewId};
 
 use crate::row::RowDecodeError;
 
@@ -105,13 +105,15 @@ pub enum OnlineError {
         /// The entity that was asked for.
         key: EntityKey,
     },
-    /// Entities that lack a join key.
-    #[error("the entities have no `{column}`, which is a join key of {view}")]
-    MissingKey {
+    /// A default that is not of its feature's type, which `apply` does not let in.
+    #[error("the default of the column `{column}` of {view} is not of its type")]
+    Default {
         /// The view version.
         view: ViewId,
-        /// The join key.
-        column: ColumnName,
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        source: ColumnError,
     },
     /// Entities whose join keys are not the view's.
     #[error("the entities do not fit {view}")]

@@ -10,14 +10,15 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use vintner_core::{
-    Boundary, DatasetName, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion,
-    Timestamp, Ttl, Value, ViewId, ViewName,
+    Boundary, Column, DatasetName, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion,
+    Timestamp, Ttl, ViewId, ViewName,
 };
 pub use vintner_offline::{
     datasets::{ContentHash, Dataset, KeptRows, ResultRows, TableRead},
     historical::Split,
     spine::Snapshots,
 };
+pub use vintner_online::{OnlineColumn, Status};
 pub use vintner_registry::ObjectKind;
 use vintner_registry::{
     model::{Entity, FeatureService, Source, ViewRevision},
@@ -69,7 +70,7 @@ pub trait Operations: Send + Sync {
     async fn reproduce(&self, name: &DatasetName) -> Result<TrainingRows, OpsError>;
 
     /// Feature vectors as of now.
-    async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError>;
+    async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError>;
 
     /// The objects of a kind.
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError>;
@@ -423,7 +424,7 @@ pub struct ViewWork {
 }
 
 /// Which features to look up, and of what.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnlineRequest {
     /// The features.
     pub features: FeatureRequest,
@@ -434,37 +435,42 @@ pub struct OnlineRequest {
 }
 
 /// The values of one join key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityColumn {
     /// The join key.
     pub name: String,
     /// One value per entity. Text is read as the join key's type; integers fit any integer type that holds them.
-    pub values: Vec<Option<Value>>,
+    pub values: Column,
 }
 
 /// The answer to an [`OnlineRequest`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnlineResponse {
     /// The join keys as they were read.
     pub entities: Vec<EntityColumn>,
     /// The features in the order asked.
     pub features: Vec<OnlineColumn>,
+    /// The view versions that they are of; [`OnlineColumn::view`] counts them.
+    pub views: Vec<OnlineView>,
     /// The registry version that answered.
     pub registry_version: RegistryVersion,
 }
 
-/// One feature of every entity that was asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OnlineColumn {
-    /// The column's name.
-    pub name: String,
-    /// Its type.
-    pub feature_type: FeatureType,
-    /// One value per entity.
-    pub values: Vec<Option<Value>>,
-    /// What was found.
-    pub statuses: Vec<vintner_online::Status>,
-    /// The event time of the row that was found.
+impl OnlineResponse {
+    /// Per entity the event time of the row that a feature was found in.
+    pub fn event_timestamps(&self, feature: &OnlineColumn) -> &[Option<Timestamp>] {
+        self.views
+            .get(feature.view)
+            .map_or(&[], |view| &view.event_timestamps)
+    }
+}
+
+/// A view version that an online answer is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlineView {
+    /// The view version.
+    pub view: ViewId,
+    /// Per entity the event time of the row that was found; none where there is no row.
     pub event_timestamps: Vec<Option<Timestamp>>,
 }
 

@@ -7,6 +7,7 @@ mod maintenance;
 mod materialize;
 mod online;
 mod resolve;
+mod serving;
 mod spine;
 mod tables;
 mod training;
@@ -22,7 +23,7 @@ use std::{
 use async_trait::async_trait;
 use catalog::StoredView;
 use materialize::{load_online, micros_since};
-use online::ReadPlans;
+use serving::Serving;
 use spine::Stores;
 use tokio::sync::OnceCell;
 pub(crate) use training::historical_error;
@@ -66,7 +67,7 @@ pub struct Local {
     offline: OfflineStore,
     online_config: OnlineStoreConfig,
     online: OnceCell<Arc<dyn OnlineStore>>,
-    read_plans: ReadPlans,
+    serving: Serving,
     clock: Arc<dyn Clock>,
     memory: SharedMemory,
 }
@@ -107,7 +108,7 @@ impl Local {
             offline,
             online_config: online_config(&deployment.online_store)?,
             online: OnceCell::new(),
-            read_plans: ReadPlans::default(),
+            serving: Serving::default(),
             clock,
             memory: SharedMemory::of(memory),
         })
@@ -132,15 +133,7 @@ impl Local {
 
     /// The project as applied.
     fn project<'a>(&self, snapshot: &'a Snapshot) -> Result<&'a Project, OpsError> {
-        snapshot.projects.get(&self.project).ok_or_else(|| {
-            OpsError::new(
-                Fault::NotFound,
-                format!(
-                    "nothing has been applied for the project `{}`; `vintner apply` does",
-                    self.project
-                ),
-            )
-        })
+        applied(snapshot, &self.project)
     }
 
     async fn write(
@@ -153,6 +146,7 @@ impl Local {
         let next = plan::apply(plan, current, author, reason, self.clock.now())
             .map_err(|error| OpsError::from_error(Fault::Stale, error))?;
         self.registry.write(&next).await.map_err(write_error)?;
+        self.serving.outdate();
         Ok(next.version)
     }
 
@@ -436,19 +430,8 @@ impl Operations for Local {
         .await
     }
 
-    async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {
-        let snapshot = self.snapshot().await?;
-        let project = (&self.project, self.project(&snapshot)?);
-        let store = self.online().await?.as_ref();
-        online::get_online(
-            store,
-            &snapshot,
-            project,
-            &self.read_plans,
-            request,
-            self.clock.now(),
-        )
-        .await
+    async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError> {
+        self.read_online(request).await
     }
 
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {
@@ -602,6 +585,16 @@ impl Local {
             _ => Ok(()),
         }
     }
+}
+
+/// A project as applied.
+fn applied<'a>(snapshot: &'a Snapshot, project: &ProjectName) -> Result<&'a Project, OpsError> {
+    snapshot.projects.get(project).ok_or_else(|| {
+        OpsError::new(
+            Fault::NotFound,
+            format!("nothing has been applied for the project `{project}`; `vintner apply` does"),
+        )
+    })
 }
 
 fn deployment(files: &[RepoFile]) -> Result<Deployment, OpsError> {

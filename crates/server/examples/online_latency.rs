@@ -18,7 +18,7 @@ use std::{
 
 use futures::future::try_join_all;
 use hdrhistogram::Histogram;
-use vintner_core::Value;
+use vintner_core::{Column, ColumnValues};
 use vintner_ops::{
     Operations, OpsError,
     api::{EntityColumn, OnlineRequest},
@@ -70,7 +70,9 @@ async fn run(
                 return Ok::<_, OpsError>(times);
             }
             let begun = Instant::now();
-            client.get_online(&requests[at % requests.len()]).await?;
+            client
+                .get_online(requests[at % requests.len()].clone())
+                .await?;
             let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
             times.saturating_record(nanos);
         }
@@ -155,7 +157,7 @@ impl Options {
         let names = self.entities[first].iter().map(|(name, _)| name);
         let value = |entity: &Vec<(String, String)>, name: &str| {
             let found = entity.iter().find(|(key, _)| key == name);
-            found.map(|(_, value)| Value::String(value.clone()))
+            found.map(|(_, value)| value.clone()).unwrap_or_default()
         };
         OnlineRequest {
             features: self.features.clone(),
@@ -163,7 +165,13 @@ impl Options {
             entities: names
                 .map(|name| EntityColumn {
                     name: name.clone(),
-                    values: entities().map(|entity| value(entity, name)).collect(),
+                    values: Column::new(
+                        ColumnValues::String(
+                            entities().map(|entity| value(entity, name)).collect(),
+                        ),
+                        Vec::new(),
+                    )
+                    .expect("fewer entities than a column can have"),
                 })
                 .collect(),
         }

@@ -246,8 +246,8 @@ impl Operations for Client {
         historical::reproduce(self, name).await
     }
 
-    async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {
-        let request = self.request(write(request.clone().into_message())?);
+    async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError> {
+        let request = self.request(write(request.into_message())?);
         let answer = self.answer(self.online().get_online_features(request).await)?;
         self.read(OnlineResponse::from_message(answer))
     }

@@ -35,6 +35,6 @@ impl OnlineService for OnlineHandlers {
             return Err(status::too_many_entities(entities, self.max_batch));
         }
         let request = read(OnlineRequest::from_message(request))?;
-        respond(self.ops.get_online(&request).await)
+        respond(self.ops.get_online(request).await)
     }
 }

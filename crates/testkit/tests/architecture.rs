@@ -11,7 +11,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// Each crate, and which of ours it may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("core", &[]),
     ("proto", &["core"]),
     ("repo", &["core"]),
@@ -29,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         &["core", "repo", "registry", "online", "ops", "server"],
     ),
     ("testkit", &["core"]),
+    ("bench", &["core", "proto"]),
 ];
 
 /// Crates of others that only these of ours may use.
@@ -37,10 +38,10 @@ const DOORS: [(&str, &[&str]); 8] = [
     ("deltalake", &["offline"]),
     ("parquet", &["offline", "cli"]),
     ("arrow-flight", &["server"]),
-    ("tonic", &["proto", "server"]),
+    ("tonic", &["proto", "server", "bench"]),
     ("heed", &["online"]),
-    ("redis", &["online", "testkit"]),
-    ("clap", &["cli"]),
+    ("redis", &["online", "testkit", "bench"]),
+    ("clap", &["cli", "bench"]),
 ];
 
 /// What a dependency is for.

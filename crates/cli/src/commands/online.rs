@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vintner_core::Value;
+use vintner_core::{Column, ColumnValues, Value};
 use vintner_ops::api::{EntityColumn, OnlineRequest, OnlineResponse};
 
 use crate::{
@@ -19,7 +19,7 @@ pub(crate) async fn get_online(global: &Global, args: GetOnline) -> Result<Exit,
         names: name_style(args.full_names),
         entities: entity_columns(&args.entities)?,
     };
-    let response = deployment::open(global).await?.get_online(&request).await?;
+    let response = deployment::open(global).await?.get_online(request).await?;
     match global.format {
         Format::Json => output::json(&json::online(&response))?,
         Format::Table => {
@@ -33,7 +33,7 @@ pub(crate) async fn get_online(global: &Global, args: GetOnline) -> Result<Exit,
 
 /// Columns from `key=value,key=value` texts, one per entity; each must name the same keys.
 fn entity_columns(entities: &[String]) -> Result<Vec<EntityColumn>, Failure> {
-    let mut columns: BTreeMap<&str, Vec<Option<Value>>> = BTreeMap::new();
+    let mut columns: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (row, entity) in entities.iter().enumerate() {
         for pair in entity.split(',') {
             let (key, value) = pair
@@ -55,7 +55,7 @@ fn entity_columns(entities: &[String]) -> Result<Vec<EntityColumn>, Failure> {
                     "--entity {entity}: the key `{key}` is not in every --entity; give each the same keys"
                 )));
             }
-            column.push(Some(Value::String(value.to_owned())));
+            column.push(value.to_owned());
         }
         if let Some((key, _)) = columns.iter().find(|(_, values)| values.len() != row + 1) {
             return Err(Failure::input(format!(
@@ -63,13 +63,14 @@ fn entity_columns(entities: &[String]) -> Result<Vec<EntityColumn>, Failure> {
             )));
         }
     }
-    Ok(columns
-        .into_iter()
-        .map(|(name, values)| EntityColumn {
+    let columns = columns.into_iter().map(|(name, values)| {
+        let values = Column::new(ColumnValues::String(values), Vec::new());
+        Ok(EntityColumn {
             name: name.to_owned(),
-            values,
+            values: values.map_err(Failure::input)?,
         })
-        .collect())
+    });
+    columns.collect()
 }
 
 /// Prints one entity's features: on a terminal under its key, in a pipe with its key in every line.
@@ -91,18 +92,22 @@ fn vectors(response: &OnlineResponse) -> Vec<(String, Vec<Vec<String>>)> {
         .entities
         .first()
         .map_or(0, |column| column.values.len());
-    let text = |value: Option<&Value>| value.map_or("null".to_owned(), ToString::to_string);
+    let text = |value: Option<Value>| value.map_or("null".to_owned(), |value| value.to_string());
     let vector = |row: usize| {
-        let entity = response.entities.iter().map(|key| {
-            let value = key.values.get(row).and_then(Option::as_ref);
-            format!("{}={}", key.name, text(value))
-        });
+        let entity = response
+            .entities
+            .iter()
+            .map(|key| format!("{}={}", key.name, text(key.values.get(row))));
         let features = response.features.iter().map(|feature| {
-            let event = feature.event_timestamps.get(row).copied().flatten();
+            let event = response
+                .event_timestamps(feature)
+                .get(row)
+                .copied()
+                .flatten();
             let status = feature.statuses.get(row);
             vec![
                 feature.name.clone(),
-                text(feature.values.get(row).and_then(Option::as_ref)),
+                text(feature.values.get(row)),
                 status.map_or(String::new(), ToString::to_string),
                 event.map_or(String::new(), |time| time.to_string()),
             ]
@@ -128,14 +133,17 @@ mod tests {
             ["dest", "origin"]
         );
         assert_eq!(
-            read[0].values,
+            read[0].values.iter().collect::<Vec<_>>(),
             [
                 Some(Value::String("LAX".into())),
                 Some(Value::String("BOS".into()))
             ]
         );
         assert_eq!(
-            columns(&["k=a=b"]).unwrap()[0].values,
+            columns(&["k=a=b"]).unwrap()[0]
+                .values
+                .iter()
+                .collect::<Vec<_>>(),
             [Some(Value::String("a=b".into()))]
         );
         for wrong in [

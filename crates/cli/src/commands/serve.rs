@@ -37,10 +37,11 @@ pub(crate) async fn serve(global: &Global, listen: SocketAddr) -> Result<Exit, F
         "serving gRPC and Arrow Flight on http://{}",
         server.address()
     ))?;
-    server
-        .serve(operations, stopped())
-        .await
-        .map_err(serve_error)?;
+    let local = Arc::clone(&operations);
+    let background = tokio::spawn(async move { local.keep_serving_current().await });
+    let served = server.serve(operations, stopped()).await;
+    background.abort();
+    served.map_err(serve_error)?;
     output::say("stopped");
     Ok(Exit::Done)
 }

@@ -1,5 +1,5 @@
-use arrow_array::{Int64Array, RecordBatch, StringArray};
-use vintner_core::{ScalarType, Value as V};
+use vintner_core::{FeatureType, ScalarType, Ttl, Value as V};
+use vintner_registry::model::ViewRevision;
 
 use super::*;
 use crate::{
@@ -40,15 +40,9 @@ fn keys(ids: &[&str]) -> EntityKeys {
 fn shown(features: &OnlineFeatures) -> String {
     let mut lines = Vec::new();
     for column in &features.columns {
-        for ((value, status), event) in column
-            .values
-            .iter()
-            .zip(&column.statuses)
-            .zip(&column.event_timestamps)
-        {
-            let value = value
-                .as_ref()
-                .map_or("null".to_owned(), ToString::to_string);
+        let events = &features.event_timestamps[column.view];
+        for ((value, status), event) in column.values.iter().zip(&column.statuses).zip(events) {
+            let value = value.map_or("null".to_owned(), |value| value.to_string());
             let event = event.map_or("never".to_owned(), |event| event.micros().to_string());
             lines.push(format!("{} {value} {} {event}", column.name, status.name()));
         }
@@ -78,7 +72,7 @@ async fn the_status_says_what_was_found_and_only_what_counts_has_a_value() {
             &store,
             &project(),
             &plan(&[&view]),
-            &[keys(&["x"])],
+            vec![keys(&["x"])],
             us(NOW),
         )
         .await
@@ -87,13 +81,13 @@ async fn the_status_says_what_was_found_and_only_what_counts_has_a_value() {
         let case = format!("ttl {ttl:?} event {event} value {value:?}");
         assert_eq!(column.statuses, [want], "{case}");
         assert_eq!(
-            column.values,
+            column.values.iter().collect::<Vec<_>>(),
             [(want == Present).then_some(V::Int32(7))],
             "{case}"
         );
         assert_eq!(
-            column.event_timestamps,
-            [(want != NotFound).then_some(us(event))],
+            got.event_timestamps,
+            [[(want != NotFound).then_some(us(event))]],
             "{case}"
         );
     }
@@ -120,10 +114,10 @@ async fn entities_keep_their_order_and_their_duplicates() {
         (&two, vec![row(&two, "y", time(NOW, 0), &[Some(list)])]),
     ])
     .await;
-    let mut entities = [keys(&["y", "x", "y", "z"]), keys(&["x", "y", "y", "y"])];
+    let mut entities = vec![keys(&["y", "x", "y", "z"]), keys(&["x", "y", "y", "y"])];
     entities[0].push(None);
     entities[1].push(None);
-    let got = get_features(&store, &project(), &plan(&[&one, &two]), &entities, us(NOW))
+    let got = get_features(&store, &project(), &plan(&[&one, &two]), entities, us(NOW))
         .await
         .unwrap();
     insta::assert_snapshot!(shown(&got));
@@ -146,7 +140,7 @@ async fn a_default_takes_the_place_of_what_does_not_count_and_the_status_tells()
     .await;
     let mut entities = keys(&["present", "null", "expired", "future", "missing"]);
     entities.push(None);
-    let got = get_features(&store, &project(), &plan(&[&view]), &[entities], us(NOW))
+    let got = get_features(&store, &project(), &plan(&[&view]), vec![entities], us(NOW))
         .await
         .unwrap();
     insta::assert_snapshot!(shown(&got));
@@ -171,7 +165,7 @@ async fn a_feature_that_the_row_was_written_without_is_not_found() {
         &store,
         &project(),
         &plan(&[&view]),
-        &[keys(&["counts", "expired"])],
+        vec![keys(&["counts", "expired"])],
         us(NOW),
     )
     .await
@@ -214,14 +208,14 @@ async fn a_row_that_cannot_be_read_is_an_error_that_names_it() {
             &store,
             &project(),
             &plan,
-            &[keys(&["x", "damaged"])],
+            vec![keys(&["x", "damaged"])],
             us(NOW),
         )
         .await
         .unwrap_err();
         messages.push(chain(&err));
         // Nobody else is hurt.
-        get_features(&store, &project(), &plan, &[keys(&["x"])], us(NOW))
+        get_features(&store, &project(), &plan, vec![keys(&["x"])], us(NOW))
             .await
             .unwrap();
     }
@@ -239,40 +233,32 @@ async fn every_view_must_be_given_every_entity() {
         vec![keys(&["x"]), keys(&[])],
         vec![keys(&["x"]), keys(&["x", "y"])],
     ] {
-        let err = get_features(&store, &project(), &plan, &entities, us(NOW))
+        let err = get_features(&store, &project(), &plan, entities, us(NOW))
             .await
             .unwrap_err();
         assert!(matches!(err, OnlineError::EntityCount { .. }), "{err:?}");
     }
-    let nobody = get_features(&store, &project(), &plan, &[vec![], vec![]], us(NOW))
+    let nobody = get_features(&store, &project(), &plan, vec![vec![], vec![]], us(NOW))
         .await
         .unwrap();
     assert!(nobody.columns.iter().all(|column| column.values.is_empty()));
 }
 
 #[test]
-fn entities_are_keyed_by_the_columns_called_as_the_join_keys() {
+fn entities_are_keyed_by_the_values_of_their_join_keys() {
     let view = revision("view@1", &[], None);
-    let ids = StringArray::from(vec![Some("a"), None, Some("a")]);
-    let numbers = Int64Array::from(vec![1, 2, 3]);
-    let batch = |columns: Vec<(&str, arrow_array::ArrayRef)>| {
-        RecordBatch::try_from_iter_with_nullable(
-            columns
-                .into_iter()
-                .map(|(name, column)| (name, column, true)),
-        )
-        .unwrap()
-    };
-    let good = batch(vec![
-        ("n", Arc::new(numbers.clone())),
-        ("id", Arc::new(ids)),
-    ]);
+    let text = |id: &str| Some(V::String(id.into()));
+    let string = FeatureType::Scalar(ScalarType::String);
+    let ids = Column::of(string, [text("a"), None, text("a\0b")]).unwrap();
     assert_eq!(
-        view_keys(&view, &good).unwrap(),
-        [Some(key("a")), None, Some(key("a"))]
+        view_keys(&view, &[&ids], 3).unwrap(),
+        [Some(key("a")), None, Some(key("a\0b"))]
     );
-    assert_eq!(plan(&[&view, &view]).keys(&good).unwrap().len(), 2);
-    let missing = view_keys(&view, &batch(vec![("n", Arc::new(numbers.clone()))])).unwrap_err();
-    let wrong = view_keys(&view, &batch(vec![("id", Arc::new(numbers))])).unwrap_err();
-    insta::assert_snapshot!(format!("{}\n{}", chain(&missing), chain(&wrong)));
+    let numbers = Column::of(FeatureType::Scalar(ScalarType::Int64), [Some(V::Int64(1))]).unwrap();
+    let missing = view_keys(&view, &[], 1).unwrap_err();
+    let wrong = view_keys(&view, &[&numbers], 1).unwrap_err();
+    insta::assert_snapshot!(format!("{}\n{}", chain(&missing), chain(&wrong)), @r"
+    the entities do not fit view@1: 0 values for 1 join keys
+    the entities do not fit view@1: the column of the string join key `id` has the type Int64
+    ");
 }

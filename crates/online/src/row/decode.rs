@@ -1,11 +1,11 @@
 //! Reading one packed row of a known layout.
 
-use vintner_core::{FeatureName, FeatureType, RowTime, Timestamp, Value};
+use vintner_core::{Column, ColumnError, FeatureName, FeatureType, RowTime, Timestamp, Value};
 
 use super::{
     FORMAT_VERSION, HEADER_BYTES,
     layout::{END_BYTES, RowLayout, Slot, Width},
-    value_ref::{ListRef, ScalarRef, ValueRef},
+    value_ref::{ListRef, ValueRef, decode_scalar},
 };
 
 /// Why bytes are not a packed row, or not one that can be read.
@@ -55,6 +55,13 @@ pub enum RowDecodeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Corrupt(pub(super) &'static str);
+
+/// A column is made with its feature's type, so no value is of another.
+impl From<ColumnError> for Corrupt {
+    fn from(_: ColumnError) -> Self {
+        Self("its type is not its column's")
+    }
+}
 
 /// What every packed row begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,10 +180,30 @@ impl<'a> Row<'a> {
         value
             .to_value()
             .map(Some)
-            .map_err(|reason| match self.layout.slots.get(position) {
-                Some(slot) => slot.corrupt(reason),
-                None => RowDecodeError::Position(position),
-            })
+            .map_err(|reason| self.corrupt(position, reason))
+    }
+
+    /// Adds the value of the feature at a position to a column of its type, and says whether there is one: for null
+    /// nothing is added.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn append(&self, position: usize, column: &mut Column) -> Result<bool, RowDecodeError> {
+        let appended = match self.get(position)? {
+            None => return Ok(false),
+            Some(ValueRef::Scalar(scalar)) => column.push_scalar(scalar).map_err(Corrupt::from),
+            Some(ValueRef::List(list)) => column.push_list(list.iter()),
+        };
+        appended
+            .map(|()| true)
+            .map_err(|reason| self.corrupt(position, reason))
+    }
+
+    fn corrupt(&self, position: usize, reason: Corrupt) -> RowDecodeError {
+        match self.layout.slots.get(position) {
+            Some(slot) => slot.corrupt(reason),
+            None => RowDecodeError::Position(position),
+        }
     }
 
     /// All values in the order of the layout.
@@ -209,7 +236,7 @@ impl<'a> Row<'a> {
         let bitmap = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
         if bit(bitmap, position) {
             return Ok(Some(match slot.feature_type {
-                FeatureType::Scalar(scalar) => ValueRef::Scalar(ScalarRef::decode(scalar, bytes)?),
+                FeatureType::Scalar(scalar) => ValueRef::Scalar(decode_scalar(scalar, bytes)?),
                 FeatureType::List(element) => ValueRef::List(ListRef::decode(element, bytes)?),
             }));
         }

@@ -4,13 +4,12 @@ use arrow_array::{
     Array, BinaryArray, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array,
     ListArray, RecordBatch, StringArray, TimestampMicrosecondArray, cast::AsArray,
 };
-use vintner_core::{FeatureName, FeatureType, RowTime, ScalarType, Timestamp, Value};
+use vintner_core::{FeatureName, FeatureType, RowTime, ScalarRef, ScalarType, Timestamp, Value};
 
 use super::{
     FORMAT_VERSION, HEADER_BYTES, RowDecodeError, RowHeader,
     layout::{END_BYTES, RowLayout, Slot, Width, scalar_width},
     time_bytes,
-    value_ref::ScalarRef,
 };
 
 /// The longest packed row, in bytes. A row that is longer could not be served: answers are limited too.

@@ -22,7 +22,7 @@ pub use decode::{Corrupt, Row, RowDecodeError, RowHeader};
 pub use encode::{MAX_ROW_BYTES, PackedRow, RowEncodeError, RowEncoder};
 pub use layout::RowLayout;
 pub use reader::{Field, ReadRow, RowReader};
-pub use value_ref::{ListRef, ScalarRef, ValueRef};
+pub use value_ref::{ListRef, ValueRef};
 
 use vintner_core::{RowTime, Timestamp};
 

@@ -1,6 +1,6 @@
 //! Reading rows of every layout that a view version has had.
 
-use vintner_core::{FeatureField, RowTime, Value};
+use vintner_core::{Column, FeatureField, RowTime};
 use vintner_registry::model::ViewRevision;
 
 use super::{
@@ -29,14 +29,14 @@ pub struct ReadRow<'a> {
 }
 
 /// What a row says of one feature.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// The row was written before the view had the feature.
     Absent,
     /// The value is null.
     Null,
     /// A value.
-    Value(Value),
+    Value,
 }
 
 impl RowReader {
@@ -91,14 +91,18 @@ impl ReadRow<'_> {
         matches!(self.positions.get(feature), Some(Some(_)))
     }
 
-    /// What the row says of a feature, by its index among those that the reader reads.
+    /// What the row says of a feature, by its index among those that the reader reads. A value is added to the column,
+    /// which is of the feature's type.
     ///
     /// # Errors
     /// [`RowDecodeError`] when that feature is damaged.
-    pub fn field(&self, feature: usize) -> Result<Field, RowDecodeError> {
+    pub fn append(&self, feature: usize, column: &mut Column) -> Result<Field, RowDecodeError> {
         let Some(Some(position)) = self.positions.get(feature) else {
             return Ok(Field::Absent);
         };
-        Ok(self.row.value(*position)?.map_or(Field::Null, Field::Value))
+        Ok(match self.row.append(*position, column)? {
+            true => Field::Value,
+            false => Field::Null,
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Values borrowed from where they are, an Arrow column or a packed row, so that no cell is allocated on the way.
 
-use vintner_core::{ScalarType, Timestamp, Value};
+use vintner_core::{ScalarRef, ScalarType, Timestamp, Value};
 
 use super::{
     decode::{Corrupt, bit, read_end},
@@ -14,27 +14,6 @@ pub enum ValueRef<'a> {
     Scalar(ScalarRef<'a>),
     /// Any number of values.
     List(ListRef<'a>),
-}
-
-/// A scalar that is not null.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ScalarRef<'a> {
-    /// True or false.
-    Bool(bool),
-    /// Signed, 32 bits.
-    Int32(i32),
-    /// Signed, 64 bits.
-    Int64(i64),
-    /// IEEE 754, 32 bits.
-    Float32(f32),
-    /// IEEE 754, 64 bits.
-    Float64(f64),
-    /// UTF-8.
-    String(&'a str),
-    /// Any bytes.
-    Bytes(&'a [u8]),
-    /// An instant.
-    Timestamp(Timestamp),
 }
 
 /// A list inside a packed row. Its lengths are checked; its elements are checked as they are read.
@@ -65,62 +44,31 @@ impl ValueRef<'_> {
     }
 }
 
-impl<'a> ScalarRef<'a> {
-    /// The value itself.
-    pub fn to_value(&self) -> Value {
-        match *self {
-            Self::Bool(v) => Value::Bool(v),
-            Self::Int32(v) => Value::Int32(v),
-            Self::Int64(v) => Value::Int64(v),
-            Self::Float32(v) => Value::Float32(v),
-            Self::Float64(v) => Value::Float64(v),
-            Self::String(v) => Value::String(v.to_owned()),
-            Self::Bytes(v) => Value::Bytes(v.to_vec()),
-            Self::Timestamp(v) => Value::Timestamp(v),
+/// Reads a scalar from exactly its own bytes.
+pub(super) fn decode_scalar(scalar: ScalarType, bytes: &[u8]) -> Result<ScalarRef<'_>, Corrupt> {
+    fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Corrupt> {
+        bytes
+            .try_into()
+            .map_err(|_| Corrupt("a value has another length than its type"))
+    }
+    Ok(match scalar {
+        ScalarType::Bool => match exactly(bytes)? {
+            [0] => ScalarRef::Bool(false),
+            [1] => ScalarRef::Bool(true),
+            _ => return Err(Corrupt("a bool is neither 0 nor 1")),
+        },
+        ScalarType::Int32 => ScalarRef::Int32(i32::from_le_bytes(exactly(bytes)?)),
+        ScalarType::Int64 => ScalarRef::Int64(i64::from_le_bytes(exactly(bytes)?)),
+        ScalarType::Float32 => ScalarRef::Float32(f32::from_le_bytes(exactly(bytes)?)),
+        ScalarType::Float64 => ScalarRef::Float64(f64::from_le_bytes(exactly(bytes)?)),
+        ScalarType::Timestamp => {
+            ScalarRef::Timestamp(Timestamp::from_micros(i64::from_le_bytes(exactly(bytes)?)))
         }
-    }
-
-    /// The scalar that a value is; none for a list.
-    pub(super) fn of(value: &'a Value) -> Option<Self> {
-        Some(match value {
-            Value::Bool(v) => Self::Bool(*v),
-            Value::Int32(v) => Self::Int32(*v),
-            Value::Int64(v) => Self::Int64(*v),
-            Value::Float32(v) => Self::Float32(*v),
-            Value::Float64(v) => Self::Float64(*v),
-            Value::String(v) => Self::String(v),
-            Value::Bytes(v) => Self::Bytes(v),
-            Value::Timestamp(v) => Self::Timestamp(*v),
-            Value::List(..) => return None,
-        })
-    }
-
-    /// Reads a scalar from exactly its own bytes.
-    pub(super) fn decode(scalar: ScalarType, bytes: &'a [u8]) -> Result<Self, Corrupt> {
-        fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Corrupt> {
-            bytes
-                .try_into()
-                .map_err(|_| Corrupt("a value has another length than its type"))
-        }
-        Ok(match scalar {
-            ScalarType::Bool => match exactly(bytes)? {
-                [0] => Self::Bool(false),
-                [1] => Self::Bool(true),
-                _ => return Err(Corrupt("a bool is neither 0 nor 1")),
-            },
-            ScalarType::Int32 => Self::Int32(i32::from_le_bytes(exactly(bytes)?)),
-            ScalarType::Int64 => Self::Int64(i64::from_le_bytes(exactly(bytes)?)),
-            ScalarType::Float32 => Self::Float32(f32::from_le_bytes(exactly(bytes)?)),
-            ScalarType::Float64 => Self::Float64(f64::from_le_bytes(exactly(bytes)?)),
-            ScalarType::Timestamp => {
-                Self::Timestamp(Timestamp::from_micros(i64::from_le_bytes(exactly(bytes)?)))
-            }
-            ScalarType::String => Self::String(
-                std::str::from_utf8(bytes).map_err(|_| Corrupt("a text is not UTF-8"))?,
-            ),
-            ScalarType::Bytes => Self::Bytes(bytes),
-        })
-    }
+        ScalarType::String => ScalarRef::String(
+            std::str::from_utf8(bytes).map_err(|_| Corrupt("a text is not UTF-8"))?,
+        ),
+        ScalarType::Bytes => ScalarRef::Bytes(bytes),
+    })
 }
 
 impl<'a> ListRef<'a> {
@@ -192,7 +140,7 @@ impl<'a> ListRef<'a> {
         };
         let bytes = bytes.ok_or(OUTSIDE)?;
         if bit(self.present, index) {
-            ScalarRef::decode(self.element, bytes).map(Some)
+            decode_scalar(self.element, bytes).map(Some)
         } else if bytes.iter().all(|byte| *byte == 0)
             && (scalar_width(self.element).is_some() || bytes.is_empty())
         {

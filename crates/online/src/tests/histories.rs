@@ -129,7 +129,8 @@ impl Model {
             some => (some, Status::Present),
         };
         let found = (value, status, Some(row.event));
-        [found, if row.old_layout { NOTHING } else { found }]
+        let absent = (None, Status::NotFound, Some(row.event));
+        [found, if row.old_layout { absent } else { found }]
     }
 
     /// Whether a store may have let the entity's row go.
@@ -176,14 +177,14 @@ fn packed(view: &ViewRevision, row: &Row) -> OnlineRow {
 fn answers(features: &OnlineFeatures) -> Vec<Answer> {
     let cell = |column: usize, entity: usize| {
         let column = &features.columns[column];
-        let value = column.values[entity].as_ref().map(|value| match value {
-            Value::Int32(value) => *value,
+        let value = column.values.get(entity).map(|value| match value {
+            Value::Int32(value) => value,
             other => panic!("{other:?} is not an int32"),
         });
         (
             value,
             column.statuses[entity],
-            column.event_timestamps[entity].map(Timestamp::micros),
+            features.event_timestamps[column.view][entity].map(Timestamp::micros),
         )
     };
     (0..ENTITIES.len())
@@ -199,7 +200,7 @@ async fn check(
 ) {
     let view = view(ttl);
     let plan = plan(&[&view]);
-    let keys = [ENTITIES.iter().map(|id| Some(key(id))).collect::<Vec<_>>()];
+    let keys = vec![ENTITIES.iter().map(|id| Some(key(id))).collect::<Vec<_>>()];
     let mut model = Model::default();
     let mut clock = NOON;
     for step in history.iter().chain([&Step::Read(0)]) {
@@ -230,7 +231,7 @@ async fn check(
             Step::Read(later) => {
                 let now = clock + later;
                 for store in stores {
-                    let features = get_features(&**store, project, &plan, &keys, us(now))
+                    let features = get_features(&**store, project, &plan, keys.clone(), us(now))
                         .await
                         .unwrap();
                     for (entity, got) in ENTITIES.iter().zip(answers(&features)) {

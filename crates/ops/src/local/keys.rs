@@ -1,112 +1,170 @@
 //! Entity columns of an online request, read as the join keys' types.
 
-use arrow::array::RecordBatch;
-use vintner_core::{JoinKey, KeyType, KeyValue, Value, arrow_values, nearest::nearest};
-use vintner_registry::selection::Selection;
+use vintner_core::{
+    Column, ColumnValues, FeatureType, JoinKey, KeySchema, KeyType, KeyValue, Value,
+    nearest::nearest,
+};
+use vintner_online::{EntityKeys, OnlineError, ReadPlan, view_keys};
 
 use crate::{
     api::EntityColumn,
     error::{Fault, OpsError},
 };
 
-/// The entities of a request: every join key of the selection, with one value per entity.
+/// How the entities of requests for some features are read: which join keys there are, and which of them each view
+/// takes. Made once for any number of requests.
 #[derive(Debug)]
-pub(super) struct Entities {
-    columns: Vec<(JoinKey, Vec<Option<KeyValue>>)>,
+pub(super) struct EntityReader {
+    join_keys: KeySchema,
+    /// Per view of the plan, the places of its join keys among all of them.
+    of_view: Vec<Vec<usize>>,
 }
 
-impl Entities {
+/// The entities of a request: every join key with one value per entity, in the order of their names.
+#[derive(Debug)]
+pub(super) struct Entities {
+    columns: Vec<Column>,
+    count: usize,
+}
+
+impl EntityReader {
+    /// A reader for the plan's views, whose join keys together are these.
+    pub(super) fn new(plan: &ReadPlan, join_keys: KeySchema) -> Self {
+        let place = |key: &JoinKey| join_keys.join_keys().iter().position(|other| other == key);
+        let of_view = plan
+            .views()
+            .map(|view| view.keys().iter().filter_map(place).collect())
+            .collect();
+        Self { join_keys, of_view }
+    }
+
     /// Reads the columns of a request.
     ///
     /// # Errors
     /// Names a join key without a column, a column that is no join key, a value that is not of the key's type, and
     /// columns of different lengths.
-    pub(super) fn read(selection: &Selection, given: &[EntityColumn]) -> Result<Self, OpsError> {
-        let schema = selection
-            .join_keys()
-            .map_err(|error| OpsError::from_error(Fault::Request, error))?;
-        let join_keys = schema.join_keys();
-        let known = || join_keys.iter().map(|key| key.name.as_str());
+    pub(super) fn read(&self, given: Vec<EntityColumn>) -> Result<Entities, OpsError> {
+        let join_keys = self.join_keys.join_keys();
         let count = given.first().map_or(0, |column| column.values.len());
-        for (i, column) in given.iter().enumerate() {
+        let mut columns: Vec<Option<Column>> = join_keys.iter().map(|_| None).collect();
+        let first = given
+            .first()
+            .map(|first| first.name.clone())
+            .unwrap_or_default();
+        for column in given {
             if column.values.len() != count {
                 return Err(refused(format!(
-                    "the join key `{}` has {} values and `{}` has {count}; give each one value per entity",
+                    "the join key `{}` has {} values and `{first}` has {count}; give each one value per entity",
                     column.name,
                     column.values.len(),
-                    given.first().map_or("", |first| first.name.as_str()),
                 )));
             }
-            if given
-                .iter()
-                .take(i)
-                .any(|earlier| earlier.name == column.name)
-            {
-                return Err(refused(format!(
-                    "the join key `{}` is given twice",
-                    column.name
-                )));
-            }
-            if !known().any(|key| key == column.name) {
-                let hint = nearest(&column.name, known()).map_or_else(
-                    || {
-                        format!(
-                            "the join keys are {}",
-                            known().collect::<Vec<_>>().join(", ")
-                        )
-                    },
-                    |name| format!("did you mean `{name}`?"),
-                );
-                return Err(refused(format!(
-                    "`{}` is no join key of the features that are asked for; {hint}",
-                    column.name
-                )));
+            let found = join_keys.iter().zip(&mut columns);
+            let mut found = found.filter(|(key, _)| key.name.as_str() == column.name);
+            match found.next() {
+                Some((key, place @ None)) => *place = Some(key_column(key, column.values)?),
+                Some((_, Some(_))) => {
+                    return Err(refused(format!(
+                        "the join key `{}` is given twice",
+                        column.name
+                    )));
+                }
+                None => return Err(self.unknown(&column.name)),
             }
         }
-        let columns = join_keys.iter().map(|key| {
-            let column = given.iter().find(|column| column.name == key.name.as_str()).ok_or_else(|| {
+        let columns = join_keys.iter().zip(columns).map(|(key, column)| {
+            column.ok_or_else(|| {
                 refused(format!(
                     "the join key `{}` ({}) is missing; the features that are asked for need {}",
                     key.name,
                     key.key_type,
-                    known().collect::<Vec<_>>().join(", ")
+                    self.names().collect::<Vec<_>>().join(", ")
                 ))
-            })?;
-            let values = column.values.iter().map(|value| value.as_ref().map(|value| key_value(key, value)).transpose());
-            Ok((key.clone(), values.collect::<Result<_, _>>()?))
+            })
         });
-        Ok(Self {
-            columns: columns.collect::<Result<_, OpsError>>()?,
+        Ok(Entities {
+            columns: columns.collect::<Result<_, _>>()?,
+            count,
         })
     }
 
-    /// The entities as Arrow columns, one per join key.
-    pub(super) fn batch(&self) -> Result<RecordBatch, OpsError> {
-        let columns = self.columns.iter().map(|(key, values)| {
-            let column = arrow_values::key_column(key.key_type, values.iter().map(Option::as_ref));
-            (key.name.as_str(), column, true)
+    /// The entities' keys, per view of the plan.
+    pub(super) fn keys(
+        &self,
+        plan: &ReadPlan,
+        entities: &Entities,
+    ) -> Result<Vec<EntityKeys>, OnlineError> {
+        let views = plan.views().zip(&self.of_view);
+        let keys = views.map(|(view, places)| {
+            let columns: Vec<_> = places
+                .iter()
+                .filter_map(|&place| entities.columns.get(place))
+                .collect();
+            view_keys(view, &columns, entities.count)
         });
-        RecordBatch::try_from_iter_with_nullable(columns)
-            .map_err(|error| OpsError::from_error(Fault::Internal, error))
+        keys.collect()
     }
 
-    /// The columns as they were read.
-    pub(super) fn into_columns(self) -> Vec<EntityColumn> {
-        let columns = self.columns.into_iter();
+    /// Whether another reader reads the same columns in the same way.
+    pub(super) fn reads_as(&self, other: &Self) -> bool {
+        self.join_keys == other.join_keys
+    }
+
+    /// The columns as they were read, with their names.
+    pub(super) fn named(&self, entities: Entities) -> Vec<EntityColumn> {
+        let columns = self.names().zip(entities.columns);
         columns
-            .map(|(key, values)| EntityColumn {
-                name: key.name.to_string(),
-                values: values
-                    .into_iter()
-                    .map(|value| value.map(Value::from))
-                    .collect(),
+            .map(|(name, values)| EntityColumn {
+                name: name.to_owned(),
+                values,
             })
             .collect()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.join_keys
+            .join_keys()
+            .iter()
+            .map(|key| key.name.as_str())
+    }
+
+    fn unknown(&self, name: &str) -> OpsError {
+        let hint = match nearest(name, self.names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "the join keys are {}",
+                self.names().collect::<Vec<_>>().join(", ")
+            ),
+        };
+        refused(format!(
+            "`{name}` is no join key of the features that are asked for; {hint}"
+        ))
     }
 }
 
 fn refused(message: String) -> OpsError {
     OpsError::new(Fault::Request, message)
+}
+
+/// Reads a column as a join key's: text in any type, integers in any integer type that holds them.
+fn key_column(key: &JoinKey, given: Column) -> Result<Column, OpsError> {
+    match (key.key_type, given.values()) {
+        (KeyType::Bool, ColumnValues::Bool(_))
+        | (KeyType::Int32, ColumnValues::Int32(_))
+        | (KeyType::Int64, ColumnValues::Int64(_))
+        | (KeyType::String, ColumnValues::String(_))
+        | (KeyType::Bytes, ColumnValues::Bytes(_)) => Ok(given),
+        _ => {
+            let feature_type = FeatureType::Scalar(key.key_type.scalar());
+            let values = given
+                .iter()
+                .map(|value| value.map(|value| key_value(key, &value)).transpose());
+            let values = values.collect::<Result<Vec<_>, _>>()?;
+            let values = values.into_iter().map(|value| value.map(Value::from));
+            Column::of(feature_type, values)
+                .map_err(|error| OpsError::from_error(Fault::Internal, error))
+        }
+    }
 }
 
 /// Reads a value as a join key's: text in any type, integers in any integer type that holds them.

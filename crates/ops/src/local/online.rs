@@ -1,114 +1,109 @@
 //! `get-online`: feature vectors as of now.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
-use vintner_core::{ProjectName, RegistryVersion, Timestamp};
-use vintner_online::{OnlineError, OnlineStore, ReadPlan, get_features, view_keys};
-use vintner_registry::{
-    model::{Project, Snapshot},
-    selection::{FeatureRequest, NameStyle, Selection, select},
-};
+use vintner_core::{ProjectName, Timestamp};
+use vintner_online::{OnlineError, OnlineFeatures, OnlineStore, get_features};
 
-use super::keys::Entities;
+use super::{
+    Local,
+    keys::Entities,
+    serving::{Compiled, REFRESH, Served},
+};
 use crate::{
-    api::{OnlineColumn, OnlineRequest, OnlineResponse},
+    api::{OnlineRequest, OnlineResponse, OnlineView},
     error::{Fault, OpsError},
 };
 
-/// A request's features, resolved once per registry version.
-#[derive(Debug)]
-struct Compiled {
-    selection: Selection,
-    plan: ReadPlan,
-}
-
-/// What has been resolved for the registry version last seen. Emptied when the version moves, and when it is full.
-#[derive(Debug, Default)]
-pub(super) struct ReadPlans {
-    of_version: Mutex<(RegistryVersion, HashMap<PlanKey, Arc<Compiled>>)>,
-}
-
-type PlanKey = (FeatureRequest, NameStyle);
-
-/// Requests that name features one by one can be of any number; this many are remembered.
-const MOST_PLANS: usize = 1_024;
-
-impl ReadPlans {
-    fn get(
+impl Local {
+    /// Looks up the features of every entity of the request.
+    pub(super) async fn read_online(
         &self,
-        snapshot: &Snapshot,
-        project: &Project,
-        request: &OnlineRequest,
-    ) -> Result<Arc<Compiled>, OpsError> {
-        let key = (request.features.clone(), request.names);
-        if let Ok(plans) = self.of_version.lock()
-            && plans.0 == snapshot.version
-            && let Some(compiled) = plans.1.get(&key)
-        {
-            return Ok(Arc::clone(compiled));
-        }
-        let compiled = Arc::new(compile(project, request)?);
-        if let Ok(mut plans) = self.of_version.lock() {
-            if plans.0 != snapshot.version || plans.1.len() >= MOST_PLANS {
-                *plans = (snapshot.version, HashMap::new());
+        request: OnlineRequest,
+    ) -> Result<OnlineResponse, OpsError> {
+        let store = self.online().await?.as_ref();
+        let (mut served, mut compiled) = self.online_plan(store, &request).await?;
+        let entities = compiled.entities.read(request.entities)?;
+        let now = self.clock.now();
+        let mut read = read(store, &self.project, &compiled, &entities, now).await;
+        if let Err(OnlineError::UnknownLayout { .. }) = read {
+            // The row is of a newer version of the registry.
+            let newer = self.refreshed(store).await?;
+            let again = newer.plan(&request.features, request.names)?;
+            if newer.version() != served.version() && again.entities.reads_as(&compiled.entities) {
+                (served, compiled) = (newer, again);
+                read = self::read(store, &self.project, &compiled, &entities, now).await;
             }
-            plans.1.insert(key, Arc::clone(&compiled));
         }
-        Ok(compiled)
+        let features = read.map_err(online_error)?;
+        let views = compiled.plan.views().zip(features.event_timestamps);
+        Ok(OnlineResponse {
+            features: features.columns,
+            views: views
+                .map(|(view, event_timestamps)| OnlineView {
+                    view: view.id.clone(),
+                    event_timestamps,
+                })
+                .collect(),
+            entities: compiled.entities.named(entities),
+            registry_version: served.version(),
+        })
+    }
+
+    /// How the request is answered. What is not known is looked for in the newest version of the registry.
+    async fn online_plan(
+        &self,
+        store: &dyn OnlineStore,
+        request: &OnlineRequest,
+    ) -> Result<(Arc<Served>, Arc<Compiled>), OpsError> {
+        let served = self
+            .serving
+            .get(&self.project, store, || self.snapshot())
+            .await?;
+        match served.plan(&request.features, request.names) {
+            Ok(compiled) => Ok((served, compiled)),
+            Err(error) if error.fault == Fault::NotFound => {
+                let served = self.refreshed(store).await?;
+                let compiled = served.plan(&request.features, request.names)?;
+                Ok((served, compiled))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn refreshed(&self, store: &dyn OnlineStore) -> Result<Arc<Served>, OpsError> {
+        self.serving
+            .refresh_again(&self.project, store, || self.snapshot())
+            .await
+    }
+
+    /// Keeps what online reads are answered with up to date, until it is dropped. A service runs it in the background,
+    /// so that no request waits for the registry.
+    pub async fn keep_serving_current(&self) {
+        loop {
+            if let Ok(store) = self.online().await {
+                // An error is told by the request that meets it.
+                let _ = self
+                    .serving
+                    .refresh(&self.project, store.as_ref(), REFRESH / 2, || {
+                        self.snapshot()
+                    })
+                    .await;
+            }
+            tokio::time::sleep(REFRESH).await;
+        }
     }
 }
 
-fn compile(project: &Project, request: &OnlineRequest) -> Result<Compiled, OpsError> {
-    let selection = select(project, &request.features, request.names)
-        .map_err(|error| OpsError::from_error(Fault::NotFound, error))?;
-    if let Some(view) = selection.views.iter().find(|view| !view.online) {
-        return Err(OpsError::new(
-            Fault::Request,
-            format!(
-                "the feature view `{}` is not in the online store: it says `online: false`",
-                view.id
-            ),
-        ));
-    }
-    let plan = ReadPlan::new(&selection);
-    Ok(Compiled { selection, plan })
-}
-
-/// Looks up the features of every entity of the request.
-pub(super) async fn get_online(
+async fn read(
     store: &dyn OnlineStore,
-    snapshot: &Snapshot,
-    project: (&ProjectName, &Project),
-    plans: &ReadPlans,
-    request: &OnlineRequest,
+    project: &ProjectName,
+    compiled: &Compiled,
+    entities: &Entities,
     now: Timestamp,
-) -> Result<OnlineResponse, OpsError> {
-    let compiled = plans.get(snapshot, project.1, request)?;
-    let entities = Entities::read(&compiled.selection, &request.entities)?;
-    let batch = entities.batch()?;
-    let keys = compiled.plan.views().map(|view| view_keys(view, &batch));
-    let keys = keys.collect::<Result<Vec<_>, _>>().map_err(online_error)?;
-    let features = get_features(store, project.0, &compiled.plan, &keys, now)
-        .await
-        .map_err(online_error)?;
-    Ok(OnlineResponse {
-        entities: entities.into_columns(),
-        features: features
-            .columns
-            .into_iter()
-            .map(|column| OnlineColumn {
-                name: column.name,
-                feature_type: column.feature_type,
-                values: column.values,
-                statuses: column.statuses,
-                event_timestamps: column.event_timestamps,
-            })
-            .collect(),
-        registry_version: snapshot.version,
-    })
+) -> Result<OnlineFeatures, OnlineError> {
+    let keys = compiled.entities.keys(&compiled.plan, entities)?;
+    get_features(store, project, &compiled.plan, keys, now).await
 }
 
 /// The online store's errors, by whose fault they are. What it refuses has been checked before, so nothing that a

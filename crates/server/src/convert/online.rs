@@ -1,8 +1,9 @@
 //! Online features.
 
-use vintner_core::{FeatureType, KeySchema, RegistryVersion, ScalarType, Timestamp, Value};
-use vintner_online::Status;
-use vintner_ops::api::{EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse};
+use vintner_core::{FeatureType, KeySchema, RegistryVersion, Timestamp};
+use vintner_ops::api::{
+    EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView, Status,
+};
 use vintner_proto::{
     convert::{ConvertError, ConvertProblem, each, key_schema},
     v1,
@@ -102,22 +103,19 @@ impl Travels for EntityColumn {
     type Message = v1::EntityColumn;
 
     fn into_message(self) -> Result<Self::Message, ConvertError> {
-        let scalar = key_type(&self.name, &self.values)?;
-        let values = match scalar {
-            ScalarType::Int64 => self.values.into_iter().map(widen).collect(),
-            _ => self.values,
-        };
+        if let FeatureType::List(_) = self.values.feature_type() {
+            return Err(wrong(list_key(&self.name)));
+        }
         Ok(v1::EntityColumn {
             name: self.name,
-            values: Some(values::encode(FeatureType::Scalar(scalar), values)?),
+            values: Some(values::encode(self.values)),
         })
     }
 
     fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
         let values = message.values.ok_or_else(|| missing("values"))?;
-        let (feature_type, values) =
-            values::decode(values).map_err(|error| error.within("values"))?;
-        if let FeatureType::List(_) = feature_type {
+        let values = values::decode(values).map_err(|error| error.within("values"))?;
+        if let FeatureType::List(_) = values.feature_type() {
             return Err(wrong(list_key(&message.name)).within("values"));
         }
         Ok(Self {
@@ -127,88 +125,44 @@ impl Travels for EntityColumn {
     }
 }
 
-/// The one type of a join key's values. Integers of both widths make an int64; only nulls make a string.
-fn key_type(name: &str, values: &[Option<Value>]) -> Result<ScalarType, ConvertError> {
-    let mut found = None;
-    for value in values.iter().flatten() {
-        let FeatureType::Scalar(scalar) = value.feature_type() else {
-            return Err(wrong(list_key(name)));
-        };
-        found = Some(match (found, scalar) {
-            (None, scalar) => scalar,
-            (Some(before), scalar) if before == scalar => scalar,
-            (
-                Some(ScalarType::Int32 | ScalarType::Int64),
-                ScalarType::Int32 | ScalarType::Int64,
-            ) => ScalarType::Int64,
-            (Some(before), scalar) => {
-                return Err(wrong(format!(
-                    "the join key `{name}` has values of type {before} and of type {scalar}; \
-                     give it values of one type"
-                )));
-            }
-        });
-    }
-    Ok(found.unwrap_or(ScalarType::String))
-}
-
 fn list_key(name: &str) -> String {
     format!("the join key `{name}` has lists as values, which no join key can have")
-}
-
-fn widen(value: Option<Value>) -> Option<Value> {
-    match value {
-        Some(Value::Int32(number)) => Some(Value::Int64(number.into())),
-        other => other,
-    }
 }
 
 impl Travels for OnlineResponse {
     type Message = v1::GetOnlineFeaturesResponse;
 
     fn into_message(self) -> Result<Self::Message, ConvertError> {
-        // The features of one view have the same event timestamps, which need to travel only once.
-        let mut shared: Vec<Vec<Option<Timestamp>>> = Vec::new();
-        let mut features = Vec::with_capacity(self.features.len());
-        for column in self.features {
-            let times = match shared.iter().rposition(|t| *t == column.event_timestamps) {
-                Some(at) => at,
-                None => {
-                    shared.push(column.event_timestamps);
-                    shared.len() - 1
-                }
-            };
-            features.push(v1::FeatureColumn {
+        let features = self.features.into_iter().map(|column| {
+            Ok(v1::FeatureColumn {
                 name: column.name,
-                values: Some(values::encode(column.feature_type, column.values)?),
+                values: Some(values::encode(column.values)),
                 statuses: column
                     .statuses
                     .into_iter()
                     .map(|s| to_status(s).into())
                     .collect(),
-                event_timestamps: u32::try_from(times)
-                    .map_err(|_| wrong("too many feature columns"))?,
-            });
-        }
+                event_timestamps: u32::try_from(column.view)
+                    .map_err(|_| wrong("too many feature views"))?,
+            })
+        });
         Ok(v1::GetOnlineFeaturesResponse {
             entities: to_each(self.entities)?,
-            features,
-            event_timestamps: shared
-                .into_iter()
-                .map(times_message)
-                .collect::<Result<_, _>>()?,
+            features: features.collect::<Result<_, ConvertError>>()?,
+            event_timestamps: to_each(self.views)?,
             registry_version: self.registry_version.0,
         })
     }
 
     fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
-        let shared: Vec<_> = each(message.event_timestamps, "event_timestamps", times_of)?;
+        let views: Vec<OnlineView> = from_each("event_timestamps", message.event_timestamps)?;
         let features = each(message.features, "features", |column| {
-            feature_column(column, &shared)
+            feature_column(column, &views)
         })?;
         Ok(Self {
             entities: from_each("entities", message.entities)?,
             features,
+            views,
             registry_version: RegistryVersion(message.registry_version),
         })
     }
@@ -216,29 +170,27 @@ impl Travels for OnlineResponse {
 
 fn feature_column(
     column: v1::FeatureColumn,
-    shared: &[Vec<Option<Timestamp>>],
+    views: &[OnlineView],
 ) -> Result<OnlineColumn, ConvertError> {
     let values = column.values.ok_or_else(|| missing("values"))?;
-    let (feature_type, values) = values::decode(values).map_err(|error| error.within("values"))?;
+    let values = values::decode(values).map_err(|error| error.within("values"))?;
     let statuses: Vec<Status> = each(column.statuses, "statuses", from_status)?;
-    let event_timestamps = shared
-        .get(column.event_timestamps as usize)
-        .ok_or_else(|| wrong("there are no such event timestamps").within("event_timestamps"))?
-        .clone();
-    let rows = values.len();
-    if statuses.len() != rows || event_timestamps.len() != rows {
+    let view = column.event_timestamps as usize;
+    let times = views
+        .get(view)
+        .ok_or_else(|| wrong("there are no such event timestamps").within("event_timestamps"))?;
+    let (rows, times) = (values.len(), times.event_timestamps.len());
+    if statuses.len() != rows || times != rows {
         return Err(wrong(format!(
-            "there are {rows} values, {} statuses and {} event timestamps",
+            "there are {rows} values, {} statuses and {times} event timestamps",
             statuses.len(),
-            event_timestamps.len()
         )));
     }
     Ok(OnlineColumn {
         name: column.name,
-        feature_type,
         values,
         statuses,
-        event_timestamps,
+        view,
     })
 }
 
@@ -265,20 +217,29 @@ fn from_status(number: i32) -> Result<Status, ConvertError> {
     })
 }
 
-fn times_message(times: Vec<Option<Timestamp>>) -> Result<v1::EventTimestamps, ConvertError> {
-    Ok(v1::EventTimestamps {
-        none: null_rows(&times)?,
-        micros: times
-            .into_iter()
-            .map(|time| time.map_or(0, Timestamp::micros))
-            .collect(),
-    })
-}
+impl Travels for OnlineView {
+    type Message = v1::EventTimestamps;
 
-fn times_of(message: v1::EventTimestamps) -> Result<Vec<Option<Timestamp>>, ConvertError> {
-    let mask = null_mask("none", message.micros.len(), &message.none)?;
-    let rows = message.micros.into_iter().zip(mask);
-    Ok(rows
-        .map(|(micros, none)| (!none).then(|| Timestamp::from_micros(micros)))
-        .collect())
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::EventTimestamps {
+            none: null_rows(&self.event_timestamps)?,
+            micros: self
+                .event_timestamps
+                .into_iter()
+                .map(|time| time.map_or(0, Timestamp::micros))
+                .collect(),
+            view: self.view.to_string(),
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        let mask = null_mask("none", message.micros.len(), &message.none)?;
+        let rows = message.micros.into_iter().zip(mask);
+        Ok(Self {
+            view: parse("view", &message.view)?,
+            event_timestamps: rows
+                .map(|(micros, none)| (!none).then(|| Timestamp::from_micros(micros)))
+                .collect(),
+        })
+    }
 }

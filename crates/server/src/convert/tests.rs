@@ -1,10 +1,11 @@
 //! What goes out comes back, and what cannot be is refused.
 
 use proptest::prelude::*;
-use vintner_core::{FeatureType, RegistryVersion, ScalarType, Timestamp, Value};
-use vintner_online::Status;
-use vintner_ops::api::{EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse};
-use vintner_proto::v1::{self, values::Column};
+use vintner_core::{Column, FeatureType, RegistryVersion, ScalarType, Timestamp, Value};
+use vintner_ops::api::{
+    EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView, Status,
+};
+use vintner_proto::v1::{self, values::Column as Array};
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 
 use super::{Travels, values};
@@ -58,43 +59,54 @@ fn cells(feature_type: FeatureType, rows: usize) -> impl Strategy<Value = Vec<Op
     proptest::collection::vec(cell(feature_type), rows)
 }
 
-fn online_column(rows: usize) -> impl Strategy<Value = OnlineColumn> {
+fn column(
+    feature_type: impl Strategy<Value = FeatureType>,
+    rows: usize,
+) -> impl Strategy<Value = Column> {
+    feature_type.prop_flat_map(move |feature_type| {
+        cells(feature_type, rows)
+            .prop_map(move |cells| Column::of(feature_type, cells).expect("cells of the type"))
+    })
+}
+
+fn online_column(rows: usize, views: usize) -> impl Strategy<Value = OnlineColumn> {
     let statuses = [
         Status::Present,
         Status::NullValue,
         Status::NotFound,
         Status::OutsideMaxAge,
     ];
-    // Few instants, so that columns share their event timestamps now and then.
-    let times = [None, Some(-1), Some(0), Some(i64::MAX)];
-    any_type()
-        .prop_flat_map(move |feature_type| {
-            (
-                Just(feature_type),
-                cells(feature_type, rows),
-                proptest::collection::vec(proptest::sample::select(statuses.to_vec()), rows),
-                proptest::collection::vec(proptest::sample::select(times.to_vec()), rows),
-            )
-        })
-        .prop_map(|(feature_type, values, statuses, times)| OnlineColumn {
-            name: feature_type.to_string(),
-            feature_type,
+    (
+        column(any_type(), rows),
+        proptest::collection::vec(proptest::sample::select(statuses.to_vec()), rows),
+        0..views,
+    )
+        .prop_map(|(values, statuses, view)| OnlineColumn {
+            name: values.feature_type().to_string(),
             values,
             statuses,
-            event_timestamps: times
-                .into_iter()
-                .map(|micros| micros.map(Timestamp::from_micros))
-                .collect(),
+            view,
         })
 }
 
+fn online_view(rows: usize) -> impl Strategy<Value = OnlineView> {
+    let times = [None, Some(-1), Some(0), Some(i64::MAX)];
+    let times = proptest::collection::vec(proptest::sample::select(times.to_vec()), rows);
+    times.prop_map(|times| OnlineView {
+        view: "weather@2".parse().unwrap(),
+        event_timestamps: times
+            .into_iter()
+            .map(|micros| micros.map(Timestamp::from_micros))
+            .collect(),
+    })
+}
+
 fn entity_column(rows: usize) -> impl Strategy<Value = EntityColumn> {
-    proptest::sample::select(&ScalarType::ALL[..])
-        .prop_flat_map(move |scalar| cells(FeatureType::Scalar(scalar), rows))
-        .prop_map(|values| EntityColumn {
-            name: "key".to_owned(),
-            values,
-        })
+    let scalar = proptest::sample::select(&ScalarType::ALL[..]).prop_map(FeatureType::Scalar);
+    column(scalar, rows).prop_map(|values| EntityColumn {
+        name: "key".to_owned(),
+        values,
+    })
 }
 
 fn entities() -> impl Strategy<Value = Vec<EntityColumn>> {
@@ -105,12 +117,14 @@ fn response() -> impl Strategy<Value = OnlineResponse> {
     (0..4usize).prop_flat_map(|rows| {
         (
             proptest::collection::vec(entity_column(rows), 0..3),
-            proptest::collection::vec(online_column(rows), 0..6),
+            proptest::collection::vec(online_column(rows, 2), 0..6),
+            proptest::collection::vec(online_view(rows), 2),
             any::<u64>(),
         )
-            .prop_map(|(entities, features, version)| OnlineResponse {
+            .prop_map(|(entities, features, views, version)| OnlineResponse {
                 entities,
                 features,
+                views,
                 registry_version: RegistryVersion(version),
             })
     })
@@ -124,11 +138,11 @@ fn wire<M: prost::Message + Default>(message: &M) -> M {
 proptest! {
     #[test]
     fn columns_come_back_with_their_type_and_nulls(
-        (feature_type, column) in any_type().prop_flat_map(|t| (Just(t), (0..6usize).prop_flat_map(move |rows| cells(t, rows))))
+        column in (0..6usize).prop_flat_map(|rows| column(any_type(), rows))
     ) {
-        let message = values::encode(feature_type, column.clone()).unwrap();
+        let message = values::encode(column.clone());
         prop_assert_eq!(values::row_count(&message), column.len());
-        prop_assert_eq!(values::decode(wire(&message)), Ok((feature_type, column)));
+        prop_assert_eq!(values::decode(wire(&message)), Ok(column));
     }
 
     #[test]
@@ -153,36 +167,10 @@ proptest! {
 }
 
 #[test]
-fn features_with_the_same_event_timestamps_share_them() {
-    let column = |time| OnlineColumn {
-        name: "f".to_owned(),
-        feature_type: FeatureType::Scalar(ScalarType::Bool),
-        values: vec![None],
-        statuses: vec![Status::NullValue],
-        event_timestamps: vec![Some(Timestamp::from_micros(time))],
-    };
-    let response = OnlineResponse {
-        entities: vec![],
-        features: [1, 1, 2, 1].map(column).to_vec(),
-        registry_version: RegistryVersion(1),
-    };
-    let message = response.into_message().unwrap();
-    let which: Vec<_> = message
-        .features
-        .iter()
-        .map(|f| f.event_timestamps)
-        .collect();
-    assert_eq!(
-        (which, message.event_timestamps.len()),
-        (vec![0, 0, 1, 0], 2)
-    );
-}
-
-#[test]
 fn columns_that_contradict_themselves_are_refused() {
-    let ints = |values: Vec<i64>| Column::Int64s(v1::Int64s { values });
+    let ints = |values: Vec<i64>| Array::Int64s(v1::Int64s { values });
     let lists = |lengths: Vec<u32>, elements: Option<v1::Values>| {
-        Column::Lists(Box::new(v1::Lists {
+        Array::Lists(Box::new(v1::Lists {
             lengths,
             elements: elements.map(Box::new),
         }))
@@ -232,22 +220,30 @@ fn answers_that_contradict_themselves_are_refused() {
         entities: vec![],
         features: vec![OnlineColumn {
             name: "temp".to_owned(),
-            feature_type: FeatureType::Scalar(ScalarType::Int32),
-            values: vec![Some(Value::Int32(1))],
+            values: Column::of(
+                FeatureType::Scalar(ScalarType::Int32),
+                [Some(Value::Int32(1))],
+            )
+            .unwrap(),
             statuses: vec![Status::Present],
+            view: 0,
+        }],
+        views: vec![OnlineView {
+            view: "weather@2".parse().unwrap(),
             event_timestamps: vec![None],
         }],
         registry_version: RegistryVersion(1),
     };
     let whole = whole.into_message().unwrap();
     let mut refusals = String::new();
-    let breaks: [fn(&mut v1::GetOnlineFeaturesResponse); 6] = [
+    let breaks: [fn(&mut v1::GetOnlineFeaturesResponse); 7] = [
         |m| m.features[0].values = None,
         |m| m.features[0].statuses = vec![0],
         |m| m.features[0].statuses = vec![9],
         |m| m.features[0].statuses = vec![],
         |m| m.features[0].event_timestamps = 1,
         |m| m.event_timestamps[0].none = vec![3],
+        |m| m.event_timestamps[0].view = "weather".to_owned(),
     ];
     for break_it in breaks {
         let mut message = whole.clone();
@@ -263,18 +259,4 @@ fn answers_that_contradict_themselves_are_refused() {
     features[0].event_timestamps: there are no such event timestamps
     event_timestamps[0].none: names the row 3, but there are 1 rows
     ");
-}
-
-#[test]
-fn a_value_of_another_type_than_its_column_cannot_be_sent() {
-    let error = values::encode(
-        FeatureType::Scalar(ScalarType::Int32),
-        vec![Some(Value::Int64(1))],
-    );
-    insta::assert_snapshot!(error.unwrap_err(), @"a column of type int32 has a value of type int64");
-    let error = values::encode(
-        FeatureType::List(ScalarType::Int32),
-        vec![Some(Value::List(ScalarType::Int64, vec![]))],
-    );
-    insta::assert_snapshot!(error.unwrap_err(), @"a column of type list<int32> has a value of type list<int64>");
 }

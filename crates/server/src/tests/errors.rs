@@ -1,7 +1,5 @@
 //! Errors arrive as they were made: fault, message, and the cause of what the caller can mend.
 
-use std::sync::Arc;
-
 use tonic::{Code, Request};
 use vintner_core::RegistryVersion;
 use vintner_ops::{Fault, Operations, OpsError};
@@ -211,30 +209,5 @@ async fn a_client_of_another_version_may_call_what_is_not_there() {
         .unary(Request::new(v1::ListRequest::default()), path, codec)
         .await;
     assert_eq!(status.unwrap_err().code(), Code::Unimplemented);
-    service.stop().await;
-}
-
-#[tokio::test]
-async fn mixed_values_of_a_join_key_are_the_callers_mistake() {
-    use vintner_core::Value;
-    use vintner_ops::api::{EntityColumn, OnlineRequest};
-    let fake: Arc<Fake> = Fake::new();
-    let (service, client) = service(&fake).await;
-    let request = |values: Vec<Value>| OnlineRequest {
-        features: vintner_registry::selection::FeatureRequest::Service("s".parse().unwrap()),
-        names: vintner_registry::selection::NameStyle::Short,
-        entities: vec![EntityColumn {
-            name: "flight".to_owned(),
-            values: values.into_iter().map(Some).collect(),
-        }],
-    };
-    let integers = request(vec![Value::Int32(1), Value::Int64(2)]);
-    let entities = client.get_online(&integers).await.unwrap().entities;
-    assert_eq!(entities[0].values, [1, 2].map(|i| Some(Value::Int64(i))));
-
-    let mixed = request(vec![Value::Int32(1), Value::String("2".to_owned())]);
-    let error = client.get_online(&mixed).await.unwrap_err();
-    assert_eq!(error.fault, Fault::Request);
-    insta::assert_snapshot!(error.message, @"the join key `flight` has values of type int32 and of type string; give it values of one type");
     service.stop().await;
 }

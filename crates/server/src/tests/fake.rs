@@ -14,8 +14,8 @@ use futures::{StreamExt, stream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vintner_core::{
-    Boundary, DatasetName, FeatureField, FeatureType, JoinKey, KeySchema, KeyType, Knowledge,
-    RegistryVersion, ScalarType, Timestamp, Value, ViewName, arrow_values,
+    Boundary, Column, DatasetName, FeatureField, FeatureType, JoinKey, KeySchema, KeyType,
+    Knowledge, RegistryVersion, ScalarType, Timestamp, Value, ViewName, arrow_values,
 };
 use vintner_online::Status;
 use vintner_ops::{
@@ -23,9 +23,9 @@ use vintner_ops::{
     api::{
         ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, FeatureLint,
         FolderVacuum, HistoricalReport, HistoricalRequest, KeptRows, Lint, MaterializeEvent,
-        MaterializeRequest, ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, Phase,
-        PinnedFile, PlanReport, Problem, ResultRows, Run, ServiceColumn, Severity, Spine, Split,
-        Summary, TableRead, TrainingRows, VacuumRequest, Vacuumed, VacuumedFile, Version,
+        MaterializeRequest, ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView,
+        Phase, PinnedFile, PlanReport, Problem, ResultRows, Run, ServiceColumn, Severity, Spine,
+        Split, Summary, TableRead, TrainingRows, VacuumRequest, Vacuumed, VacuumedFile, Version,
         ViewCompaction, ViewDetail, ViewLint, ViewRun, ViewVacuum,
     },
     lint::findings,
@@ -350,14 +350,13 @@ fn online_columns(rows: usize) -> Vec<OnlineColumn> {
         .enumerate()
         .map(|(at, feature_type)| OnlineColumn {
             name: format!("f{at}"),
-            feature_type,
-            values: (0..rows)
-                .map(|row| (row % 2 == 0).then(|| sample(feature_type, row)))
-                .collect(),
+            values: Column::of(
+                feature_type,
+                (0..rows).map(|row| (row % 2 == 0).then(|| sample(feature_type, row))),
+            )
+            .unwrap(),
             statuses: (0..rows).map(|row| statuses[row % 4]).collect(),
-            event_timestamps: (0..rows)
-                .map(|row| (row % 3 != 0).then(|| Timestamp::from_micros(at as i64 / 4 - 1)))
-                .collect(),
+            view: at % 2,
         })
         .collect()
 }
@@ -626,12 +625,20 @@ impl Operations for Fake {
         })
     }
 
-    async fn get_online(&self, request: &OnlineRequest) -> Result<OnlineResponse, OpsError> {
+    async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError> {
         self.called(format!("get_online {request:?}")).await?;
         let rows = request.entities.first().map_or(0, |e| e.values.len());
         Ok(OnlineResponse {
-            entities: request.entities.clone(),
+            entities: request.entities,
             features: online_columns(rows),
+            views: ["weather@2", "delays@1"]
+                .map(|view| OnlineView {
+                    view: view.parse().unwrap(),
+                    event_timestamps: (0..rows)
+                        .map(|row| (row % 3 != 0).then(|| Timestamp::from_micros(row as i64 - 2)))
+                        .collect(),
+                })
+                .to_vec(),
             registry_version: RegistryVersion(u64::MAX),
         })
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Request};
-use vintner_core::Value;
+use vintner_core::{Column, FeatureType, ScalarType, Value};
 use vintner_ops::{
     Fault, Operations,
     api::{EntityColumn, MaterializeRequest, OnlineRequest, Scope},
@@ -34,7 +34,11 @@ fn online(entities: usize) -> OnlineRequest {
         names: NameStyle::Short,
         entities: vec![EntityColumn {
             name: "flight".to_owned(),
-            values: vec![Some(Value::Int64(1)); entities],
+            values: Column::of(
+                FeatureType::Scalar(ScalarType::Int64),
+                vec![Some(Value::Int64(1)); entities],
+            )
+            .unwrap(),
         }],
     }
 }
@@ -170,9 +174,9 @@ async fn a_batch_that_is_too_large_is_told_the_limit() {
     let fake = Fake::new();
     let service = Service::start(Arc::clone(&fake) as Arc<dyn Operations>, config).await;
     let client = service.client().await;
-    assert!(client.get_online(&online(3)).await.is_ok());
+    assert!(client.get_online(online(3)).await.is_ok());
     fake.calls();
-    let error = client.get_online(&online(4)).await.unwrap_err();
+    let error = client.get_online(online(4)).await.unwrap_err();
     assert_eq!(error.fault, Fault::Request);
     insta::assert_snapshot!(error.message, @"the request asks for 4 entities, and the service's limit is 3; split it into several requests, or raise the limit");
     assert_eq!(fake.calls(), Vec::<String>::new());

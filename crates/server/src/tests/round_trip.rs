@@ -4,7 +4,9 @@ use std::{fmt::Debug, sync::Mutex};
 
 use arrow::{array::RecordBatch, compute::concat_batches};
 use futures::TryStreamExt;
-use vintner_core::{DatasetName, RegistryVersion, Timestamp, Ttl, Value, ViewName};
+use vintner_core::{
+    Column, DatasetName, FeatureType, RegistryVersion, ScalarType, Timestamp, Ttl, Value, ViewName,
+};
 use vintner_ops::{
     Operations, OpsError,
     api::{
@@ -56,9 +58,15 @@ fn online(entities: Vec<EntityColumn>) -> OnlineRequest {
 }
 
 fn column(name: &str, values: impl IntoIterator<Item = Option<Value>>) -> EntityColumn {
+    let values: Vec<_> = values.into_iter().collect();
+    let feature_type = values
+        .iter()
+        .flatten()
+        .next()
+        .map_or(FeatureType::Scalar(ScalarType::String), Value::feature_type);
     EntityColumn {
         name: name.to_owned(),
-        values: values.into_iter().collect(),
+        values: Column::of(feature_type, values).unwrap(),
     }
 }
 
@@ -113,14 +121,14 @@ async fn get_online_with_every_type() {
             column("late", (0..rows).map(|i| Some(Value::Bool(i % 2 == 0)))),
             column("unknown", (0..rows).map(|_| None)),
         ]);
-        check(async |ops| ops.get_online(&request).await).await;
+        check(async |ops| ops.get_online(request.clone()).await).await;
     }
     let service = OnlineRequest {
         features: FeatureRequest::Service("delay_model".parse().unwrap()),
         names: NameStyle::Short,
         entities: vec![],
     };
-    check(async |ops| ops.get_online(&service).await).await;
+    check(async |ops| ops.get_online(service.clone()).await).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,107 @@
+//! Reading feature values with their statuses.
+//!
+//! A [`ReadPlan`] says what to read and is made once for any number of requests. [`get_features`] fetches the packed
+//! rows in one call to the store, and `assemble` decodes them straight into columns; it is pure.
+//!
+//! Not here: which features a request means and what their columns are called; that is the registry's selection.
+
+mod assemble;
+mod keys;
+mod plan;
+
+#[cfg(test)]
+mod tests;
+
+use vintner_core::{Column, ProjectName, Timestamp};
+
+pub use keys::{EntityKeys, view_keys};
+pub use plan::ReadPlan;
+
+use crate::{
+    error::OnlineError,
+    store::{Lookup, OnlineStore},
+};
+use keys::{Distinct, check_counts};
+
+/// What was found for one feature of one entity. Only [`Status::Present`] carries a stored value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// A value that counts now.
+    Present,
+    /// A null that counts now.
+    NullValue,
+    /// Nothing: no row of the entity, a row that is not true yet, or one from before the view had the feature.
+    NotFound,
+    /// A value or a null whose ttl has run out.
+    OutsideMaxAge,
+}
+
+impl Status {
+    /// The name on every interface.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Present => "PRESENT",
+            Self::NullValue => "NULL_VALUE",
+            Self::NotFound => "NOT_FOUND",
+            Self::OutsideMaxAge => "OUTSIDE_MAX_AGE",
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One column of an answer; both lists have one entry per entity, in the order of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlineColumn {
+    /// What it is called.
+    pub name: String,
+    /// The stored value where the status is [`Status::Present`], and the feature's default, if any, elsewhere.
+    pub values: Column,
+    /// What was found.
+    pub statuses: Vec<Status>,
+    /// Which of the answer's views it is of.
+    pub view: usize,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlineFeatures {
+    /// The columns, in the order that they were asked for.
+    pub columns: Vec<OnlineColumn>,
+    /// Per view of the plan, per entity: when the row that was found was true. None where there is no row, or one that
+    /// is not true yet.
+    pub event_timestamps: Vec<Vec<Option<Timestamp>>>,
+}
+
+/// Reads the plan's columns for some entities as they are at the moment `now`.
+///
+/// `entities` has, per view of the plan and in its order, the key of every entity; an entity may come more than once.
+/// Out: every column has exactly the entities, in their order. Cost: one call to the store, each entity asked for
+/// once per view.
+///
+/// # Errors
+/// [`OnlineError`]; a store that fails is never a null, and a row that cannot be read fails the request.
+pub async fn get_features(
+    store: &dyn OnlineStore,
+    project: &ProjectName,
+    plan: &ReadPlan,
+    entities: Vec<EntityKeys>,
+    now: Timestamp,
+) -> Result<OnlineFeatures, OnlineError> {
+    check_counts(plan, &entities)?;
+    let distinct: Vec<Distinct> = entities.into_iter().map(Distinct::of).collect();
+    let lookups: Vec<Lookup<'_>> = plan
+        .views()
+        .zip(&distinct)
+        .map(|(revision, distinct)| Lookup {
+            view: &revision.id,
+            keys: &distinct.keys,
+        })
+        .collect();
+    let rows = store.read(project, &lookups).await?;
+    assemble::assemble(project, plan, &distinct, &rows, now)
+}
