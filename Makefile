@@ -48,6 +48,12 @@ bench-pit: release $(BENCH_VENV)/requirements.txt ## Measure the join against Du
 	@$(BENCH_VENV)/bin/python benches/bench_pit.py --vintner $(TARGET_DIR)/release/vintner \
 		--results $(TARGET_DIR)/bench-pit --report docs/benchmarks/point-in-time-join.md $(ARGS)
 
+.PHONY: bench-online
+bench-online: release $(BENCH_VENV)/requirements.txt ## Measure online reads and loads against Redis itself and Feast; ARGS="--only serve" takes a part
+	cargo build --locked --release --package vintner-bench
+	@$(BENCH_VENV)/bin/python benches/bench_online.py --vintner $(TARGET_DIR)/release/vintner \
+		--load $(TARGET_DIR)/release/vintner-bench --report docs/benchmarks/online.md $(ARGS)
+
 # Made anew when what it should hold has changed.
 $(BENCH_VENV)/requirements.txt: benches/requirements.txt
 	python3 -m venv --clear $(BENCH_VENV)

@@ -33,6 +33,16 @@ pub(crate) async fn serve(listen: SocketAddr, features: usize) -> Result<(), Err
 
 #[tonic::async_trait]
 impl OnlineService for Empty {
+    type StreamOnlineFeaturesStream =
+        tokio_stream::Empty<Result<v1::StreamOnlineFeaturesResponse, Status>>;
+
+    async fn stream_online_features(
+        &self,
+        _: Request<tonic::Streaming<v1::StreamOnlineFeaturesRequest>>,
+    ) -> Result<Response<Self::StreamOnlineFeaturesStream>, Status> {
+        Err(Status::unimplemented("only single requests are measured"))
+    }
+
     async fn get_online_features(
         &self,
         request: Request<v1::GetOnlineFeaturesRequest>,

@@ -134,7 +134,9 @@ struct Life {
     kind: Kind,
     /// When the call must be answered, and how long it has had for it.
     deadline: Option<(Pin<Box<Sleep>>, Duration)>,
-    end: Pin<Box<WaitForCancellationFutureOwned>>,
+    end: CancellationToken,
+    /// Waits for `end`, once the call has had to wait for something. Most have not: their answer is there at once.
+    ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Counts the call among those in flight until it is dropped.
     _slot: Option<OwnedSemaphorePermit>,
 }
@@ -175,9 +177,20 @@ impl Life {
         Ok(Self {
             kind,
             deadline,
-            end: Box::pin(end.cancelled_owned()),
+            end,
+            ending: None,
             _slot: slot,
         })
+    }
+
+    /// The status to end with, if the call is over at this moment.
+    fn over(&self) -> Option<Status> {
+        match &self.deadline {
+            Some((deadline, allowed)) if deadline.deadline() <= Instant::now() => {
+                Some(status::too_late(*allowed))
+            }
+            _ => self.end.is_cancelled().then(status::stopping),
+        }
     }
 
     /// Ready with the status to end with, once the call is over.
@@ -187,17 +200,24 @@ impl Life {
         {
             return Poll::Ready(status::too_late(*allowed));
         }
-        self.end.as_mut().poll(cx).map(|()| status::stopping())
+        let end = &self.end;
+        let ending = self
+            .ending
+            .get_or_insert_with(|| Box::pin(end.clone().cancelled_owned()));
+        ending.as_mut().poll(cx).map(|()| status::stopping())
     }
 
     /// What the work gives, or the status that the call ends with before it.
     async fn during<T>(mut self, work: impl Future<Output = T>) -> (Result<T, Status>, Self) {
         let mut work = std::pin::pin!(work);
         let result = std::future::poll_fn(|cx| {
-            if let Poll::Ready(status) = self.poll_over(cx) {
+            if let Some(status) = self.over() {
                 return Poll::Ready(Err(status));
             }
-            work.as_mut().poll(cx).map(Ok)
+            match work.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Ok(done)),
+                Poll::Pending => self.poll_over(cx).map(Err),
+            }
         })
         .await;
         (result, self)
@@ -238,7 +258,7 @@ impl HttpBody for GuardedBody {
         // A stream that always has more to give must end in time all the same, so work is asked last. A watch is asked
         // first: its last message says that the service stops.
         if this.life.kind == Kind::Work
-            && let Poll::Ready(status) = this.life.poll_over(cx)
+            && let Some(status) = this.life.over()
         {
             return Poll::Ready(Some(Ok(this.end(&status))));
         }
@@ -248,11 +268,10 @@ impl HttpBody for GuardedBody {
                 Poll::Ready(Some(Ok(this.end(&status::panicked()))))
             }
             Ok(Poll::Ready(frame)) => Poll::Ready(frame),
-            Ok(Poll::Pending) if this.life.kind == Kind::Watch => this
+            Ok(Poll::Pending) => this
                 .life
                 .poll_over(cx)
                 .map(|status| Some(Ok(this.end(&status)))),
-            Ok(Poll::Pending) => Poll::Pending,
         }
     }
 

@@ -1,33 +1,38 @@
-//! `OnlineService`: feature vectors by entity key, within a limit on entities.
+//! `OnlineService`: feature vectors by entity key, one request a call or many over a stream, within a limit on entities.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tonic::{Request, Response, Status};
+use futures::{StreamExt, stream::BoxStream};
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
 use vintner_ops::{Operations, api::OnlineRequest};
-use vintner_proto::v1::{self, online_service_server::OnlineService};
+use vintner_proto::v1::{
+    self, online_service_server::OnlineService, stream_online_features_response::Answer,
+};
 
 use crate::{
-    answer::{read, respond},
+    answer::{read, write},
     convert::{Travels, row_count},
     status,
 };
 
+/// How many requests of a stream are worked on at one time.
+const AHEAD: usize = 16;
+
 /// Online features as gRPC gives them.
+#[derive(Clone)]
 pub(crate) struct OnlineHandlers {
     pub(crate) ops: Arc<dyn Operations>,
     pub(crate) max_batch: usize,
 }
 
-#[tonic::async_trait]
-impl OnlineService for OnlineHandlers {
-    async fn get_online_features(
+impl OnlineHandlers {
+    async fn features(
         &self,
-        request: Request<v1::GetOnlineFeaturesRequest>,
-    ) -> Result<Response<v1::GetOnlineFeaturesResponse>, Status> {
-        let request = request.into_inner();
-        // Before the values are unpacked: they take far more room than their message.
-        let entities = request.entities.iter();
-        let entities = entities
+        request: v1::GetOnlineFeaturesRequest,
+    ) -> Result<v1::GetOnlineFeaturesResponse, Status> {
+        let columns = request.entities.iter();
+        let entities = columns
             .filter_map(|column| column.values.as_ref().map(row_count))
             .max()
             .unwrap_or(0);
@@ -35,6 +40,56 @@ impl OnlineService for OnlineHandlers {
             return Err(status::too_many_entities(entities, self.max_batch));
         }
         let request = read(OnlineRequest::from_message(request))?;
-        respond(self.ops.get_online(request).await)
+        write(self.ops.get_online(request).await)
+    }
+
+    /// The answer to one request of a stream.
+    async fn answer(&self, asked: v1::StreamOnlineFeaturesRequest) -> Answer {
+        let work = self.features(asked.request.unwrap_or_default());
+        let done = match asked.timeout_millis {
+            0 => work.await,
+            millis => {
+                let allowed = Duration::from_millis(millis.into());
+                timeout(allowed, work)
+                    .await
+                    .unwrap_or_else(|_| Err(status::too_late(allowed)))
+            }
+        };
+        match done {
+            Ok(features) => Answer::Features(features),
+            Err(status) => Answer::Error(v1::RequestError {
+                code: status.code().into(),
+                message: status.message().to_owned(),
+            }),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl OnlineService for OnlineHandlers {
+    type StreamOnlineFeaturesStream =
+        BoxStream<'static, Result<v1::StreamOnlineFeaturesResponse, Status>>;
+
+    async fn get_online_features(
+        &self,
+        request: Request<v1::GetOnlineFeaturesRequest>,
+    ) -> Result<Response<v1::GetOnlineFeaturesResponse>, Status> {
+        self.features(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn stream_online_features(
+        &self,
+        request: Request<Streaming<v1::StreamOnlineFeaturesRequest>>,
+    ) -> Result<Response<Self::StreamOnlineFeaturesStream>, Status> {
+        let handlers = self.clone();
+        let answers = request.into_inner().map(move |asked| {
+            let handlers = handlers.clone();
+            async move {
+                Ok(v1::StreamOnlineFeaturesResponse {
+                    answer: Some(handlers.answer(asked?).await),
+                })
+            }
+        });
+        Ok(Response::new(answers.buffered(AHEAD).boxed()))
     }
 }

@@ -4,6 +4,7 @@ mod errors;
 mod fake;
 mod flight;
 mod limits;
+mod online_stream;
 mod round_trip;
 mod services;
 mod stopping;
