@@ -52,6 +52,7 @@ pub(crate) fn online(response: &OnlineResponse) -> Json {
         .iter()
         .map(|feature| {
             let column = json!({
+                "view": response.views.get(feature.view).map(|view| view.view.to_string()),
                 "values": feature.values.iter().map(|v| optional(v.as_ref())).collect::<Vec<_>>(),
                 "statuses": feature.statuses.iter().map(|status| status.name()).collect::<Vec<_>>(),
                 "event_timestamps": response.event_timestamps(feature).iter().map(|t| t.map(time)).collect::<Vec<_>>(),

@@ -2,8 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use vintner_ops::{Operations, api::OnlineRequest};
 use vintner_proto::v1::{
@@ -24,6 +28,8 @@ const AHEAD: usize = 16;
 pub(crate) struct OnlineHandlers {
     pub(crate) ops: Arc<dyn Operations>,
     pub(crate) max_batch: usize,
+    /// The service stops: streams take no new requests, and end when they have answered those that they took.
+    pub(crate) draining: CancellationToken,
 }
 
 impl OnlineHandlers {
@@ -82,7 +88,14 @@ impl OnlineService for OnlineHandlers {
         request: Request<Streaming<v1::StreamOnlineFeaturesRequest>>,
     ) -> Result<Response<Self::StreamOnlineFeaturesStream>, Status> {
         let handlers = self.clone();
-        let answers = request.into_inner().map(move |asked| {
+        let draining = self.draining.clone();
+        let asked = request
+            .into_inner()
+            .take_until(draining.clone().cancelled_owned());
+        // The caller is told that the stream did not end of itself.
+        let end = stream::once(async move { draining.is_cancelled() })
+            .filter_map(|stops| async move { stops.then(|| Err(status::stopping())) });
+        let answers = asked.chain(end).map(move |asked| {
             let handlers = handlers.clone();
             async move {
                 Ok(v1::StreamOnlineFeaturesResponse {

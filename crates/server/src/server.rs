@@ -155,7 +155,8 @@ impl Server {
                 .register_encoded_file_descriptor_set(vintner_proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let routes = routes(&ops, &config)
+        let rules = Arc::new(Rules::new(config.max_concurrent, config.max_message_bytes));
+        let routes = routes(&ops, &config, &rules)
             .add_service(health_server)
             .add_service(reflection().build_v1().map_err(ServeError::Reflection)?)
             .add_service(
@@ -163,7 +164,6 @@ impl Server {
                     .build_v1alpha()
                     .map_err(ServeError::Reflection)?,
             );
-        let rules = Arc::new(Rules::new(config.max_concurrent, config.max_message_bytes));
         let guard = Guard::new(routes.prepare(), Arc::clone(&rules));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
@@ -202,12 +202,13 @@ impl Server {
     }
 }
 
-pub(crate) fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig) -> Routes {
+pub(crate) fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig, rules: &Rules) -> Routes {
     let limit = config.max_message_bytes;
     let ops = || Arc::clone(ops);
     let online = OnlineHandlers {
         ops: ops(),
         max_batch: config.max_batch,
+        draining: rules.draining.clone(),
     };
     let flight = FlightHandlers {
         ops: ops(),

@@ -20,5 +20,6 @@ mod maintenance;
 mod s3;
 mod spine;
 mod stores;
+mod swap;
 mod together;
 mod transports;

@@ -258,5 +258,6 @@ fn answers_that_contradict_themselves_are_refused() {
     features[0]: there are 1 values, 0 statuses and 1 event timestamps
     features[0].event_timestamps: there are no such event timestamps
     event_timestamps[0].none: names the row 3, but there are 1 rows
+    event_timestamps[0].view: `weather` names no version; write `view@version`
     ");
 }

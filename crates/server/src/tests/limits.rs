@@ -64,7 +64,7 @@ async fn a_deadline_stops_the_work() {
     let ops: Arc<dyn Operations> = Fake::in_mood(Mood::Wait(Arc::clone(&gate)));
     let config = ServerConfig::default();
     let rules = Arc::new(Rules::new(8, config.max_message_bytes));
-    let guard = Guard::new(routes(&ops, &config), Arc::clone(&rules));
+    let guard = Guard::new(routes(&ops, &config, &rules), Arc::clone(&rules));
     let mut client = RegistryServiceClient::new(guard);
 
     let late = client.history(with_timeout(v1::HistoryRequest::default(), SHORT));

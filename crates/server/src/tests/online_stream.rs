@@ -17,7 +17,7 @@ use super::{
     fake::{Fake, Gate, Mood},
     service, soon,
 };
-use crate::convert::Travels;
+use crate::{Stopped, convert::Travels};
 
 type Sender = mpsc::Sender<v1::StreamOnlineFeaturesRequest>;
 
@@ -72,8 +72,8 @@ async fn every_request_has_its_answer_in_order_and_a_mistake_is_one_requests_own
     insta::assert_debug_snapshot!(rows(&next(&mut answers).await), @r#"
     Err(
         (
-            Code::ResourceExhausted,
-            "",
+            InvalidArgument,
+            "the request asks for 10001 entities, and the service's limit is 10000; split it into several requests, or raise the limit",
         ),
     )
     "#);
@@ -123,4 +123,20 @@ async fn a_stream_reads_only_so_far_ahead() {
         assert_eq!(rows(&next(&mut answers).await), Ok(1));
     }
     service.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_stops_answers_what_it_has_taken_and_ends_the_stream() {
+    let gate = Gate::new();
+    let fake = Fake::in_mood(Mood::Wait(Arc::clone(&gate)));
+    let (service, _) = service(&fake).await;
+    let (sender, mut answers) = stream(&service).await;
+    sender.send(asked(1, 0)).await.unwrap();
+    soon(gate.entered.acquire()).await.unwrap().forget();
+    let stopped = tokio::spawn(service.stop());
+    gate.open.add_permits(1);
+    assert_eq!(rows(&next(&mut answers).await), Ok(1));
+    let end = soon(answers.message()).await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable);
+    assert_eq!(soon(stopped).await.unwrap(), Stopped::Clean);
 }
