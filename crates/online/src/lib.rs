@@ -26,7 +26,7 @@
 //!     store.write(&project, &view, None, &[OnlineRow { key: key.clone(), row }]).await?;
 //! }
 //!
-//! let rows = store.read(&project, &[Lookup { view: &view, keys: &[key] }]).await?;
+//! let rows = store.read(&project, &[Lookup { view: &view, keys: &[key], fresh: false }]).await?;
 //! let stored = rows[0][0].as_ref().expect("was written");
 //! assert_eq!(Row::parse(&layout, stored)?.value(0)?, Some(Value::Float64(39.9))); // the newer one, though written first
 //! # Ok::<(), Box<dyn std::error::Error>>(())

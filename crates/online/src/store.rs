@@ -78,8 +78,8 @@ pub struct OnlineRow {
 pub struct Load {
     /// What [`OnlineStore::end_load`] last noted; none before the first load and after the store was emptied.
     pub progress: Option<Vec<u8>>,
-    /// What the store calls the time since it was started; empty when it has no name for it, since it keeps what it
-    /// has acknowledged. Rows that were acknowledged in another life may be gone.
+    /// What the store calls the time in which it keeps what it has acknowledged: since it was started, or made. Rows
+    /// that were acknowledged in another life may be gone. Empty when it has no name for it.
     pub life: String,
 }
 
@@ -90,6 +90,8 @@ pub struct Lookup<'a> {
     pub view: &'a ViewId,
     /// The entities.
     pub keys: &'a [EntityKey],
+    /// Whether the rows must be those that the store itself has now, however near others are.
+    pub fresh: bool,
 }
 
 /// What became of the rows that were written.

@@ -17,6 +17,7 @@ use std::{
 use heed::{
     CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls, types::Bytes,
 };
+use uuid::Uuid;
 use vintner_core::{EntityKey, ViewId};
 
 use crate::error::{OnlineError, StoreFailure};
@@ -44,6 +45,7 @@ pub(super) struct Environment {
     folder: PathBuf,
     map: RwLock<Map>,
     databases: Databases,
+    life: String,
 }
 
 /// The databases of an environment.
@@ -123,16 +125,24 @@ impl Environment {
                 known: FORMAT,
             });
         }
+        let life = databases.life(&env).map_err(|err| failed(err.into()))?;
         Ok(Self {
             folder,
             map: RwLock::new(Map { env, lost: false }),
             databases,
+            life,
         })
     }
 
     /// The store's name in messages.
     pub(super) fn name(&self) -> String {
         name(&self.folder)
+    }
+
+    /// What tells this environment from another one that was in the folder before. Empty in one that was made when
+    /// nothing asked for it.
+    pub(super) fn life(&self) -> &str {
+        &self.life
     }
 
     /// Reads in one transaction. `work` may run more than once.
@@ -348,6 +358,7 @@ fn open_databases(env: &Env<WithoutTls>) -> heed::Result<Databases> {
                 let progress = opener.create_database::<Bytes, Bytes>(txn, Some("progress"))?;
                 if meta.get(txn, b"format")?.is_none() {
                     meta.put(txn, b"format", FORMAT.as_bytes())?;
+                    meta.put(txn, b"life", Uuid::new_v4().to_string().as_bytes())?;
                 }
                 heed::Result::Ok(CommitOrAbort::<_, ()>::Commit((meta, rows, progress)))
             })?;
@@ -366,5 +377,11 @@ impl Databases {
     fn format(&self, env: &Env<WithoutTls>) -> heed::Result<Vec<u8>> {
         let txn = env.read_txn()?;
         Ok(self.meta.get(&txn, b"format")?.unwrap_or_default().to_vec())
+    }
+
+    fn life(&self, env: &Env<WithoutTls>) -> heed::Result<String> {
+        let txn = env.read_txn()?;
+        let life = self.meta.get(&txn, b"life")?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(life).into_owned())
     }
 }

@@ -72,6 +72,14 @@ impl EmbeddedStore {
         })
     }
 
+    /// What was written stays, however often the environment is opened, but not when its folder is taken away.
+    fn load_of(&self, noted: Option<Vec<u8>>) -> Load {
+        Load {
+            progress: noted.filter(|noted| !noted.is_empty()),
+            life: self.environment.life().to_owned(),
+        }
+    }
+
     /// Runs `work` where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -82,14 +90,6 @@ impl EmbeddedStore {
         tokio::task::spawn_blocking(move || work(&environment))
             .await
             .map_err(|err| interrupted(&self.environment.name(), action, &err))?
-    }
-}
-
-fn load_of(noted: Option<Vec<u8>>) -> Load {
-    Load {
-        progress: noted.filter(|noted| !noted.is_empty()),
-        // What was written stays, however often the environment is opened.
-        life: String::new(),
     }
 }
 
@@ -180,7 +180,7 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
-        Ok(load_of(self.noted(&view_prefix(project, view))?))
+        Ok(self.load_of(self.noted(&view_prefix(project, view))?))
     }
 
     async fn begin_load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
@@ -196,7 +196,7 @@ impl OnlineStore for EmbeddedStore {
             })
             .await?;
         }
-        Ok(load_of(noted))
+        Ok(self.load_of(noted))
     }
 
     async fn end_load(

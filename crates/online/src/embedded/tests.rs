@@ -53,6 +53,7 @@ async fn read(
             &[Lookup {
                 view: &view,
                 keys: &keys,
+                fresh: false,
             }],
         )
         .await?;

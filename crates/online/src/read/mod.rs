@@ -80,6 +80,7 @@ pub struct OnlineFeatures {
 /// Reads the plan's columns for some entities as they are at the moment `now`.
 ///
 /// `entities` has, per view of the plan and in its order, the key of every entity; an entity may come more than once.
+/// `fresh` goes past caches, for a caller that must see what it has written.
 /// Out: every column has exactly the entities, in their order. Cost: one call to the store, each entity asked for
 /// once per view.
 ///
@@ -91,6 +92,7 @@ pub async fn get_features(
     plan: &ReadPlan,
     entities: Vec<EntityKeys>,
     now: Timestamp,
+    fresh: bool,
 ) -> Result<OnlineFeatures, OnlineError> {
     check_counts(plan, &entities)?;
     let distinct: Vec<Distinct> = entities.into_iter().map(Distinct::of).collect();
@@ -100,6 +102,7 @@ pub async fn get_features(
         .map(|(revision, distinct)| Lookup {
             view: &revision.id,
             keys: &distinct.keys,
+            fresh,
         })
         .collect();
     let rows = store.read(project, &lookups).await?;

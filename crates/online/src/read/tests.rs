@@ -74,6 +74,7 @@ async fn the_status_says_what_was_found_and_only_what_counts_has_a_value() {
             &plan(&[&view]),
             vec![keys(&["x"])],
             us(NOW),
+            false,
         )
         .await
         .unwrap();
@@ -117,9 +118,16 @@ async fn entities_keep_their_order_and_their_duplicates() {
     let mut entities = vec![keys(&["y", "x", "y", "z"]), keys(&["x", "y", "y", "y"])];
     entities[0].push(None);
     entities[1].push(None);
-    let got = get_features(&store, &project(), &plan(&[&one, &two]), entities, us(NOW))
-        .await
-        .unwrap();
+    let got = get_features(
+        &store,
+        &project(),
+        &plan(&[&one, &two]),
+        entities,
+        us(NOW),
+        false,
+    )
+    .await
+    .unwrap();
     insta::assert_snapshot!(shown(&got));
 }
 
@@ -140,9 +148,16 @@ async fn a_default_takes_the_place_of_what_does_not_count_and_the_status_tells()
     .await;
     let mut entities = keys(&["present", "null", "expired", "future", "missing"]);
     entities.push(None);
-    let got = get_features(&store, &project(), &plan(&[&view]), vec![entities], us(NOW))
-        .await
-        .unwrap();
+    let got = get_features(
+        &store,
+        &project(),
+        &plan(&[&view]),
+        vec![entities],
+        us(NOW),
+        false,
+    )
+    .await
+    .unwrap();
     insta::assert_snapshot!(shown(&got));
 }
 
@@ -167,6 +182,7 @@ async fn a_feature_that_the_row_was_written_without_is_not_found() {
         &plan(&[&view]),
         vec![keys(&["counts", "expired"])],
         us(NOW),
+        false,
     )
     .await
     .unwrap();
@@ -210,14 +226,22 @@ async fn a_row_that_cannot_be_read_is_an_error_that_names_it() {
             &plan,
             vec![keys(&["x", "damaged"])],
             us(NOW),
+            false,
         )
         .await
         .unwrap_err();
         messages.push(chain(&err));
         // Nobody else is hurt.
-        get_features(&store, &project(), &plan, vec![keys(&["x"])], us(NOW))
-            .await
-            .unwrap();
+        get_features(
+            &store,
+            &project(),
+            &plan,
+            vec![keys(&["x"])],
+            us(NOW),
+            false,
+        )
+        .await
+        .unwrap();
     }
     insta::assert_snapshot!(messages.join("\n"));
 }
@@ -233,14 +257,21 @@ async fn every_view_must_be_given_every_entity() {
         vec![keys(&["x"]), keys(&[])],
         vec![keys(&["x"]), keys(&["x", "y"])],
     ] {
-        let err = get_features(&store, &project(), &plan, entities, us(NOW))
+        let err = get_features(&store, &project(), &plan, entities, us(NOW), false)
             .await
             .unwrap_err();
         assert!(matches!(err, OnlineError::EntityCount { .. }), "{err:?}");
     }
-    let nobody = get_features(&store, &project(), &plan, vec![vec![], vec![]], us(NOW))
-        .await
-        .unwrap();
+    let nobody = get_features(
+        &store,
+        &project(),
+        &plan,
+        vec![vec![], vec![]],
+        us(NOW),
+        false,
+    )
+    .await
+    .unwrap();
     assert!(nobody.columns.iter().all(|column| column.values.is_empty()));
 }
 

@@ -231,9 +231,10 @@ async fn check(
             Step::Read(later) => {
                 let now = clock + later;
                 for store in stores {
-                    let features = get_features(&**store, project, &plan, keys.clone(), us(now))
-                        .await
-                        .unwrap();
+                    let features =
+                        get_features(&**store, project, &plan, keys.clone(), us(now), false)
+                            .await
+                            .unwrap();
                     for (entity, got) in ENTITIES.iter().zip(answers(&features)) {
                         let want = model.answer(entity, ttl, now);
                         let gone = model.past_grace(entity, ttl, now)

@@ -70,7 +70,14 @@ async fn read_one(
 ) -> Option<Bytes> {
     let keys = [key.clone()];
     let mut rows = store
-        .read(project, &[Lookup { view, keys: &keys }])
+        .read(
+            project,
+            &[Lookup {
+                view,
+                keys: &keys,
+                fresh: false,
+            }],
+        )
         .await
         .unwrap();
     rows.pop().unwrap().pop().unwrap()
@@ -90,6 +97,7 @@ async fn what_was_never_written_is_not_there(store: Arc<dyn OnlineStore>, projec
             &[Lookup {
                 view: &view,
                 keys: &[],
+                fresh: false,
             }],
         )
         .await
@@ -273,18 +281,22 @@ async fn answers_have_the_order_of_the_question(store: Arc<dyn OnlineStore>, pro
         Lookup {
             view: &views[1],
             keys: &keys,
+            fresh: false,
         },
         Lookup {
             view: &views[0],
             keys: &keys[..2],
+            fresh: false,
         },
         Lookup {
             view: &views[0],
             keys: &[],
+            fresh: false,
         },
         Lookup {
             view: &views[0],
             keys: &keys,
+            fresh: false,
         },
     ];
     let got = store.read(&project, &lookups).await.unwrap();
@@ -317,6 +329,7 @@ async fn many_rows_are_written_in_one_call(store: Arc<dyn OnlineStore>, project:
             &[Lookup {
                 view: &view,
                 keys: &keys,
+                fresh: false,
             }],
         )
         .await
@@ -538,6 +551,7 @@ async fn many_rows_are_deleted_in_one_call(store: Arc<dyn OnlineStore>, project:
             &[Lookup {
                 view: &view,
                 keys: &keys,
+                fresh: false,
             }],
         )
         .await

@@ -103,7 +103,7 @@ async fn read(
     now: Timestamp,
 ) -> Result<OnlineFeatures, OnlineError> {
     let keys = compiled.entities.keys(&compiled.plan, entities)?;
-    get_features(store, project, &compiled.plan, keys, now).await
+    get_features(store, project, &compiled.plan, keys, now, false).await
 }
 
 /// The online store's errors, by whose fault they are. What it refuses has been checked before, so nothing that a
