@@ -35,6 +35,7 @@
 //! ```
 
 pub mod config;
+pub mod deletion;
 pub mod embedded;
 pub mod error;
 pub mod read;
@@ -44,13 +45,17 @@ pub mod store;
 
 pub use self::redis::{RedisStore, RedisUrl, RedisUrlError};
 pub use config::{OnlineStoreConfig, open};
+pub use deletion::PacedDeletion;
 pub use embedded::EmbeddedStore;
 pub use error::{OnlineError, StoreFailure};
 pub use read::{
     EntityKeys, OnlineColumn, OnlineFeatures, ReadPlan, Status, get_features, view_keys,
 };
 pub use row::{PackedRow, RowEncodeError, RowEncoder, RowLayout};
-pub use store::{Expiry, Load, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport};
+pub use store::{
+    Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Remaining, Replacement,
+    StoreInfo, WriteReport,
+};
 
 #[cfg(test)]
 mod tests;

@@ -56,9 +56,38 @@ pub trait OnlineStore: fmt::Debug + Send + Sync {
         progress: &[u8],
     ) -> Result<(), OnlineError>;
 
-    /// Removes the progress and then the rows of a view version, in bounded batches, and says how many rows there
-    /// were. Can be run again when it fails half way. Rows that someone writes meanwhile may stay.
-    async fn delete_view(&self, project: &ProjectName, view: &ViewId) -> Result<u64, OnlineError>;
+    /// The next entities that have a row of a view version, from a place in the list on. An entity that has its row
+    /// from the first page to the last is given, perhaps more than once; one whose row comes or goes meanwhile may be.
+    ///
+    /// Cost: a page is bounded, and may be empty before the last one. Redis looks through all of its keys, also those
+    /// of others; the embedded store through the view's alone.
+    async fn keys(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        from: Option<&KeyCursor>,
+    ) -> Result<KeyPage, OnlineError>;
+
+    /// Deletes the rows of these entities, whatever they are, in bounded batches; says how many there were.
+    async fn delete_rows(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        keys: &[EntityKey],
+    ) -> Result<u64, OnlineError>;
+
+    /// Puts rows in the place of what was seen, newer or not, or deletes it. What is no longer what was seen stays: the
+    /// store itself compares, atomically, so that whoever wrote since is not overwritten. Says how many changed.
+    async fn replace(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        expiry: Option<Expiry>,
+        replacements: &[Replacement],
+    ) -> Result<u64, OnlineError>;
+
+    /// Forgets that a view version was ever loaded: for when its rows are deleted.
+    async fn forget(&self, project: &ProjectName, view: &ViewId) -> Result<(), OnlineError>;
 
     /// Asks the store whether it is there and fit for use.
     async fn check(&self) -> Result<StoreInfo, OnlineError>;
@@ -78,9 +107,35 @@ pub struct OnlineRow {
 pub struct Load {
     /// What [`OnlineStore::end_load`] last noted; none before the first load and after the store was emptied.
     pub progress: Option<Vec<u8>>,
+    /// Whether a load has ever begun, ended or not, since the view version was last forgotten: it may have rows.
+    pub begun: bool,
     /// What the store calls the time in which it keeps what it has acknowledged: since it was started, or made. Rows
     /// that were acknowledged in another life may be gone. Empty when it has no name for it.
     pub life: String,
+}
+
+/// Entities that have a row, and where the list goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The entities, in no particular order.
+    pub keys: Vec<EntityKey>,
+    /// The place of the next page; none after the last one.
+    pub next: Option<KeyCursor>,
+}
+
+/// A place in a list of entities. Only the store that gave it knows what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyCursor(pub(crate) Vec<u8>);
+
+/// What takes the place of a stored row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// Its entity.
+    pub key: EntityKey,
+    /// What was read, which may be damaged.
+    pub seen: Bytes,
+    /// The row; none deletes.
+    pub row: Option<PackedRow>,
 }
 
 /// The entities to read of one view version.

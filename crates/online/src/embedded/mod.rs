@@ -9,7 +9,9 @@
 //! [`environment`] opens, shares and grows the memory map; this module decides what is in it.
 //! Not here: shared file systems. LMDB's locks need the processes on one machine.
 
+mod delete;
 mod environment;
+mod listing;
 
 use std::{path::Path, sync::Arc};
 
@@ -21,7 +23,10 @@ use vintner_core::{EntityKey, ProjectName, ViewId};
 use crate::{
     error::{OnlineError, StoreFailure},
     row::TIME_BYTES,
-    store::{Expiry, Load, Lookup, OnlineRow, OnlineStore, StoreInfo, WriteReport},
+    store::{
+        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Replacement, StoreInfo,
+        WriteReport,
+    },
 };
 use environment::{Databases, Environment};
 
@@ -75,6 +80,7 @@ impl EmbeddedStore {
     /// What was written stays, however often the environment is opened, but not when its folder is taken away.
     fn load_of(&self, noted: Option<Vec<u8>>) -> Load {
         Load {
+            begun: noted.is_some(),
             progress: noted.filter(|noted| !noted.is_empty()),
             life: self.environment.life().to_owned(),
         }
@@ -228,24 +234,81 @@ impl OnlineStore for EmbeddedStore {
         }
     }
 
-    async fn delete_view(&self, project: &ProjectName, view: &ViewId) -> Result<u64, OnlineError> {
-        let action = format!("delete the rows of {view}");
+    async fn keys(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        from: Option<&KeyCursor>,
+    ) -> Result<KeyPage, OnlineError> {
+        let prefix = view_prefix(project, view);
+        let from = from.map(|from| from.0.clone());
+        let action = format!("list the entities of {view}");
+        self.blocking(&action.clone(), move |environment| {
+            environment.read(&action, |txn, databases| {
+                listing::page(txn, databases, &prefix, from.as_deref())
+            })
+        })
+        .await
+    }
+
+    async fn delete_rows(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        keys: &[EntityKey],
+    ) -> Result<u64, OnlineError> {
+        let action = format!("delete rows of {view}");
         let prefix = view_prefix(project, view);
         let mut deleted = 0;
-        loop {
-            let (action, prefix) = (action.clone(), prefix.clone());
-            let count = self
+        for keys in keys.chunks(DELETE_ROWS) {
+            let (keys, prefix, action, view) =
+                (keys.to_vec(), prefix.clone(), action.clone(), view.clone());
+            deleted += self
                 .blocking(&action.clone(), move |environment| {
-                    environment.write(&action, |txn, databases| {
-                        delete_some(txn, databases, &prefix)
-                    })
+                    let done = environment.write(&action, |txn, databases| {
+                        delete::rows(txn, databases, &prefix, &keys)
+                    })?;
+                    done.map_err(|key| environment.collision(&view, key))
                 })
                 .await?;
-            deleted += count as u64;
-            if count < DELETE_ROWS {
-                return Ok(deleted);
-            }
         }
+        Ok(deleted)
+    }
+
+    async fn replace(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        _expiry: Option<Expiry>,
+        replacements: &[Replacement],
+    ) -> Result<u64, OnlineError> {
+        let action = format!("replace rows of {view}");
+        let prefix = view_prefix(project, view);
+        let mut changed = 0;
+        for part in replacements.chunks(WRITE_ROWS) {
+            let (part, prefix, action, view) =
+                (part.to_vec(), prefix.clone(), action.clone(), view.clone());
+            changed += self
+                .blocking(&action.clone(), move |environment| {
+                    let done = environment.write(&action, |txn, databases| {
+                        delete::replace(txn, databases, &prefix, &part)
+                    })?;
+                    done.map_err(|key| environment.collision(&view, key))
+                })
+                .await?;
+        }
+        Ok(changed)
+    }
+
+    async fn forget(&self, project: &ProjectName, view: &ViewId) -> Result<(), OnlineError> {
+        let action = format!("forget the progress of {view}");
+        let key = view_prefix(project, view);
+        self.blocking(&action.clone(), move |environment| {
+            environment.write(&action, |txn, databases| {
+                databases.progress.delete(txn, &key).map(|_| ())
+            })
+        })
+        .await
     }
 
     async fn check(&self) -> Result<StoreInfo, OnlineError> {
@@ -281,11 +344,7 @@ impl Batch {
         let kind = push_entity(&mut stored_key, &row.key);
         self.bytes.extend_from_slice(&stored_key);
         let value_at = self.bytes.len();
-        if kind == HASHED {
-            let length = row.key.as_bytes().len() as u64;
-            self.bytes.extend_from_slice(&length.to_le_bytes());
-            self.bytes.extend_from_slice(row.key.as_bytes());
-        }
+        push_entity_of_hashed(&mut self.bytes, kind, &row.key);
         self.bytes.extend_from_slice(row.row.as_bytes());
         self.entries.push(Entry {
             kind,
@@ -328,19 +387,6 @@ impl Batch {
     }
 }
 
-/// Removes the progress and some rows of a view; says how many, fewer than [`DELETE_ROWS`] when these were the last.
-fn delete_some(txn: &mut RwTxn<'_>, databases: &Databases, prefix: &[u8]) -> heed::Result<usize> {
-    databases.progress.delete(txn, prefix)?;
-    let mut keys = Vec::new();
-    for entry in databases.rows.prefix_iter(txn, prefix)?.take(DELETE_ROWS) {
-        keys.push(entry?.0.to_vec());
-    }
-    for key in &keys {
-        databases.rows.delete(txn, key)?;
-    }
-    Ok(keys.len())
-}
-
 /// What the keys of all rows of a view version, and of no other, begin with. Names have no zero byte.
 fn view_prefix(project: &ProjectName, view: &ViewId) -> Vec<u8> {
     let mut prefix = Vec::with_capacity(MAX_KEY_BYTES);
@@ -363,6 +409,14 @@ fn push_entity(stored_key: &mut Vec<u8>, key: &EntityKey) -> u8 {
         stored_key.push(HASHED);
         stored_key.extend_from_slice(blake3::hash(key).as_bytes());
         HASHED
+    }
+}
+
+/// Begins the value of a hashed key with the entity key itself; a plain one says it already.
+fn push_entity_of_hashed(value: &mut Vec<u8>, kind: u8, key: &EntityKey) {
+    if kind == HASHED {
+        value.extend_from_slice(&(key.as_bytes().len() as u64).to_le_bytes());
+        value.extend_from_slice(key.as_bytes());
     }
 }
 

@@ -7,6 +7,9 @@
 //! whose connection is lost is made once more on a new one, which is harmless since every call here can be repeated.
 //! Not here: Sentinel, Cluster, TLS and the near cache.
 
+mod listing;
+mod replace;
+
 use std::{
     fmt,
     str::FromStr,
@@ -27,7 +30,11 @@ use vintner_core::{EntityKey, ProjectName, ViewId};
 
 use crate::{
     error::{OnlineError, StoreFailure},
-    store::{Expiry, Load, Lookup, OnlineRow, OnlineStore, Remaining, StoreInfo, WriteReport},
+    row::PackedRow,
+    store::{
+        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Remaining, Replacement,
+        StoreInfo, WriteReport,
+    },
 };
 
 /// How long one connection attempt may take.
@@ -48,8 +55,6 @@ const WRITE_ROWS: usize = 512;
 const WRITE_BYTES: usize = 1 << 20;
 /// Keys per command of a read.
 const READ_KEYS: usize = 512;
-/// Keys that one step of a deletion looks at.
-const SCAN_KEYS: usize = 1000;
 
 /// Sets a row unless the stored one is newer. The times are compared as numbers, since Lua compares text by the
 /// server's locale. 1: written. 0: what is stored is newer.
@@ -302,7 +307,7 @@ impl OnlineStore for RedisStore {
                     .arg(1)
                     .arg(row_key(project, view, &row.key))
                     .arg(row.row.as_bytes())
-                    .arg(lifetime(expiry, row));
+                    .arg(lifetime(expiry, &row.row));
             }
             report += self.write_batch(&pipeline, &action).await?;
         }
@@ -403,40 +408,51 @@ impl OnlineStore for RedisStore {
         }
     }
 
-    async fn delete_view(&self, project: &ProjectName, view: &ViewId) -> Result<u64, OnlineError> {
-        let action = format!("delete the rows of {view}");
+    async fn keys(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        from: Option<&KeyCursor>,
+    ) -> Result<KeyPage, OnlineError> {
+        listing::keys(self, project, view, from).await
+    }
+
+    async fn delete_rows(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        keys: &[EntityKey],
+    ) -> Result<u64, OnlineError> {
+        let action = format!("delete rows of {view}");
+        let mut deleted = 0;
+        for keys in keys.chunks(READ_KEYS) {
+            let mut pipeline = redis::pipe();
+            let keys: Vec<_> = keys.iter().map(|key| row_key(project, view, key)).collect();
+            pipeline.cmd("UNLINK").arg(keys);
+            let (count,): (u64,) = self.query(&pipeline, &action).await?;
+            deleted += count;
+        }
+        Ok(deleted)
+    }
+
+    async fn replace(
+        &self,
+        project: &ProjectName,
+        view: &ViewId,
+        expiry: Option<Expiry>,
+        replacements: &[Replacement],
+    ) -> Result<u64, OnlineError> {
+        replace::replace(self, project, view, expiry, replacements).await
+    }
+
+    async fn forget(&self, project: &ProjectName, view: &ViewId) -> Result<(), OnlineError> {
         let mut pipeline = redis::pipe();
         pipeline
             .cmd("DEL")
             .arg(progress_key(project, view))
             .ignore();
-        self.query::<()>(&pipeline, &action).await?;
-        // Names have none of the characters that are special in a pattern, and no view id has a brace, so the
-        // pattern is exact although entity keys are any bytes.
-        let pattern = format!("vn:{{{project}|*}}:{view}");
-        let mut deleted = 0;
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut pipeline = redis::pipe();
-            pipeline
-                .cmd("SCAN")
-                .arg(&cursor)
-                .arg("MATCH")
-                .arg(&pattern)
-                .arg("COUNT")
-                .arg(SCAN_KEYS);
-            let ((next, keys),): ((String, Vec<Vec<u8>>),) = self.query(&pipeline, &action).await?;
-            if !keys.is_empty() {
-                let mut pipeline = redis::pipe();
-                pipeline.cmd("UNLINK").arg(keys);
-                let (count,): (u64,) = self.query(&pipeline, &action).await?;
-                deleted += count;
-            }
-            if next == "0" {
-                return Ok(deleted);
-            }
-            cursor = next;
-        }
+        let action = format!("forget the progress of {view}");
+        self.query::<()>(&pipeline, &action).await
     }
 
     async fn check(&self) -> Result<StoreInfo, OnlineError> {
@@ -498,15 +514,16 @@ fn progress_key(project: &ProjectName, view: &ViewId) -> String {
 
 fn load_of(noted: Option<Vec<u8>>, life: String) -> Load {
     Load {
+        begun: noted.is_some(),
         progress: noted.filter(|noted| !noted.is_empty()),
         life,
     }
 }
 
-/// The script's second argument.
-fn lifetime(expiry: Option<Expiry>, row: &OnlineRow) -> String {
+/// How long a row may stay, as the scripts are told it.
+fn lifetime(expiry: Option<Expiry>, row: &PackedRow) -> String {
     match expiry.map_or(Remaining::Forever, |expiry| {
-        expiry.remaining(row.row.time().event)
+        expiry.remaining(row.time().event)
     }) {
         Remaining::Gone => "gone".to_owned(),
         Remaining::Forever => "forever".to_owned(),

@@ -253,7 +253,8 @@ async fn a_server_that_is_down_is_an_error_until_it_is_back() {
     for check in [
         store.check().await.err(),
         load(&store).await.err(),
-        store.delete_view(&project(), &view()).await.err(),
+        store.keys(&project(), &view(), None).await.err(),
+        store.forget(&project(), &view()).await.err(),
     ] {
         assert!(
             matches!(check, Some(OnlineError::Unavailable { .. })),

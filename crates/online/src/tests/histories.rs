@@ -7,7 +7,7 @@ use vintner_core::{ProjectName, Timestamp, Ttl, Value};
 use vintner_registry::model::{Layout, ViewRevision};
 use vintner_testkit::redis::RedisServer;
 
-use super::{feature, key, plan, revision, time, us};
+use super::{feature, key, plan, revision, suite::empty, time, us};
 use crate::{
     EmbeddedStore, Expiry, OnlineFeatures, OnlineRow, OnlineStore, RedisStore, RowLayout, Status,
     WriteReport, get_features,
@@ -209,7 +209,7 @@ async fn check(
             Step::Delete => {
                 model = Model::default();
                 for store in stores {
-                    store.delete_view(project, &view.id).await.unwrap();
+                    empty(&**store, project, &view.id).await;
                 }
             }
             Step::Write(rows) => {

@@ -1,13 +1,16 @@
 //! What holds for every online store. Each check has a project of its own, so all of them can use one store.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use vintner_core::{EntityKey, ProjectName, RowTime, Value, ViewId};
 
 use super::{feature, key, revision, row, time};
-use crate::{Lookup, OnlineError, OnlineRow, OnlineStore, WriteReport, row::RowHeader};
+use crate::{
+    Lookup, OnlineError, OnlineRow, OnlineStore, PacedDeletion, Replacement, WriteReport,
+    row::RowHeader,
+};
 
 /// Runs every check on a store. All of them run, and the ones that fail are named.
 pub(crate) async fn run(store: Arc<dyn OnlineStore>) {
@@ -49,6 +52,9 @@ const CHECKS: &[(&str, Check)] = checks![
     a_load_whose_rows_were_deleted_is_not_noted,
     deleting_a_view_leaves_the_others,
     many_rows_are_deleted_in_one_call,
+    every_entity_that_has_a_row_is_listed,
+    only_what_was_seen_is_replaced,
+    rows_are_deleted_at_the_rate_that_was_asked_for,
     a_store_that_is_there_says_what_it_is,
 ];
 
@@ -87,7 +93,7 @@ async fn what_was_never_written_is_not_there(store: Arc<dyn OnlineStore>, projec
     let view = view("nothing@1");
     assert_eq!(read_one(&*store, &project, &view, &key("x")).await, None);
     assert_eq!(progress(&*store, &project, &view).await, None);
-    assert_eq!(store.delete_view(&project, &view).await.unwrap(), 0);
+    assert_eq!(empty(&*store, &project, &view).await, 0);
     let report = store.write(&project, &view, None, &[]).await.unwrap();
     assert_eq!(report, WriteReport::default());
     assert!(store.read(&project, &[]).await.unwrap().is_empty());
@@ -378,10 +384,7 @@ async fn long_keys_and_large_rows_come_back(store: Arc<dyn OnlineStore>, project
             kept: rows.len() as u64
         }
     );
-    assert_eq!(
-        store.delete_view(&project, &view).await.unwrap(),
-        rows.len() as u64
-    );
+    assert_eq!(empty(&*store, &project, &view).await, rows.len() as u64);
 }
 
 async fn writers_at_the_same_time_end_with_the_greatest(
@@ -432,7 +435,7 @@ async fn progress_is_kept_per_view(store: Arc<dyn OnlineStore>, project: Project
     }
     assert_eq!(progress(&*store, &project, &two).await, None);
     load(&*store, &project, &two, b"two").await.unwrap();
-    store.delete_view(&project, &one).await.unwrap();
+    empty(&*store, &project, &one).await;
     assert_eq!(progress(&*store, &project, &one).await, None);
     assert_eq!(
         progress(&*store, &project, &two).await.as_deref(),
@@ -478,7 +481,7 @@ async fn a_load_whose_rows_were_deleted_is_not_noted(
             load(&*store, &project, &view, earlier).await.unwrap();
         }
         let begun = store.begin_load(&project, &view).await.unwrap();
-        store.delete_view(&project, &view).await.unwrap();
+        empty(&*store, &project, &view).await;
         let ended = store.end_load(&project, &view, &begun, b"all").await;
         assert!(
             matches!(ended, Err(OnlineError::LostRows { .. })),
@@ -486,6 +489,116 @@ async fn a_load_whose_rows_were_deleted_is_not_noted(
         );
         assert_eq!(progress(&*store, &project, &view).await, None);
     }
+}
+
+/// Deletes all rows of a view version, and that it was loaded; says how many rows there were.
+pub(crate) async fn empty(store: &dyn OnlineStore, project: &ProjectName, view: &ViewId) -> u64 {
+    store.forget(project, view).await.unwrap();
+    let keys: Vec<_> = listed(store, project, view).await.into_iter().collect();
+    store.delete_rows(project, view, &keys).await.unwrap()
+}
+
+/// The entities that have a row, from all pages.
+async fn listed(
+    store: &dyn OnlineStore,
+    project: &ProjectName,
+    view: &ViewId,
+) -> BTreeSet<EntityKey> {
+    let (mut keys, mut from) = (BTreeSet::new(), None);
+    loop {
+        let page = store.keys(project, view, from.as_ref()).await.unwrap();
+        keys.extend(page.keys);
+        match page.next {
+            Some(next) => from = Some(next),
+            None => return keys,
+        }
+    }
+}
+
+async fn every_entity_that_has_a_row_is_listed(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let (view, other) = (view("v@1"), view("v@11"));
+    // As many as a page of the embedded store has, and one more and one less; keys too long for it; keys that look
+    // like the end of a Redis key.
+    for count in [0, 1, 4095, 4096, 4097] {
+        let mut rows: Vec<_> = (0..count)
+            .map(|i| tagged(&i.to_string(), time(0, 0), ""))
+            .collect();
+        if count == 4095 {
+            let odd = ["k".repeat(2000), "}:v@1".to_owned(), "}:v@11".to_owned()];
+            rows.extend(odd.map(|id| tagged(&id, time(0, 0), "")));
+        }
+        store.write(&project, &view, None, &rows).await.unwrap();
+        let foreign = [tagged("foreign", time(0, 0), "")];
+        store.write(&project, &other, None, &foreign).await.unwrap();
+        let want: BTreeSet<_> = rows.iter().map(|row| row.key.clone()).collect();
+        assert!(listed(&*store, &project, &view).await == want, "{count}");
+        assert_eq!(listed(&*store, &project, &other).await.len(), 1);
+        assert_eq!(empty(&*store, &project, &view).await, want.len() as u64);
+        assert!(listed(&*store, &project, &view).await.is_empty());
+    }
+}
+
+async fn only_what_was_seen_is_replaced(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("view@1");
+    let long = "k".repeat(2000);
+    for id in ["x", &long] {
+        let (old, new, other) = (
+            tagged(id, time(5, 5), "old"),
+            tagged(id, time(5, 5), "new"),
+            tagged(id, time(4, 9), "older"),
+        );
+        let seen = |row: &OnlineRow| Bytes::copy_from_slice(row.row.as_bytes());
+        let replace = |seen: &OnlineRow, row: Option<&OnlineRow>| {
+            let bytes = Bytes::copy_from_slice(seen.row.as_bytes());
+            let replacement = Replacement {
+                key: seen.key.clone(),
+                seen: bytes,
+                row: row.map(|row| row.row.clone()),
+            };
+            let (store, project, view) = (Arc::clone(&store), project.clone(), view.clone());
+            async move {
+                let done = store.replace(&project, &view, None, &[replacement]).await;
+                done.unwrap()
+            }
+        };
+        // Nothing is there, so nothing that was seen is.
+        assert_eq!(replace(&old, Some(&new)).await, 0);
+        let stored = || read_one(&*store, &project, &view, &old.key);
+        assert_eq!(stored().await, None);
+        store
+            .write(&project, &view, None, std::slice::from_ref(&old))
+            .await
+            .unwrap();
+        // Someone wrote since: a row of the same time, which is another one all the same.
+        assert_eq!(replace(&new, None).await, 0);
+        assert_eq!(stored().await, Some(seen(&old)));
+        // An older row takes its place.
+        assert_eq!(replace(&old, Some(&other)).await, 1);
+        assert_eq!(stored().await, Some(seen(&other)));
+        assert_eq!(replace(&other, None).await, 1);
+        assert_eq!(stored().await, None);
+    }
+}
+
+async fn rows_are_deleted_at_the_rate_that_was_asked_for(
+    store: Arc<dyn OnlineStore>,
+    project: ProjectName,
+) {
+    let view = view("view@1");
+    let rows: Vec<_> = (0..1000)
+        .map(|i| tagged(&i.to_string(), time(0, 0), ""))
+        .collect();
+    store.write(&project, &view, None, &rows).await.unwrap();
+    let keys: Vec<_> = rows.into_iter().map(|row| row.key).collect();
+    let began = std::time::Instant::now();
+    let rate = 2000.try_into().unwrap();
+    let mut deletion = PacedDeletion::new(&*store, &project, &view, rate);
+    assert_eq!(deletion.delete(&keys[..600]).await.unwrap(), 600);
+    assert_eq!(deletion.delete(&keys[600..]).await.unwrap(), 400);
+    assert_eq!(deletion.delete(&keys).await.unwrap(), 0);
+    // The last batch does not wait for its own time.
+    let least = std::time::Duration::from_secs_f64((2000.0 - 512.0) / 2000.0);
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
 }
 
 /// Loads nothing, and notes that.
@@ -498,6 +611,7 @@ async fn load(
     let before = store.load(project, view).await?;
     let begun = store.begin_load(project, view).await?;
     assert_eq!(begun, before);
+    assert!(store.load(project, view).await?.begun);
     store.end_load(project, view, &begun, noted).await
 }
 
@@ -519,8 +633,8 @@ async fn deleting_a_view_leaves_the_others(store: Arc<dyn OnlineStore>, project:
             store.write(project, view, None, &rows).await.unwrap();
         }
     }
-    assert_eq!(store.delete_view(&project, &views[0]).await.unwrap(), 3);
-    assert_eq!(store.delete_view(&project, &views[0]).await.unwrap(), 0);
+    assert_eq!(empty(&*store, &project, &views[0]).await, 3);
+    assert_eq!(empty(&*store, &project, &views[0]).await, 0);
     for project in [&project, &other] {
         for view in &views {
             let deleted = *project != other && *view == views[0];
@@ -543,7 +657,7 @@ async fn many_rows_are_deleted_in_one_call(store: Arc<dyn OnlineStore>, project:
         .map(|i| tagged(&i.to_string(), time(0, 0), ""))
         .collect();
     store.write(&project, &view, None, &rows).await.unwrap();
-    assert_eq!(store.delete_view(&project, &view).await.unwrap(), 17_000);
+    assert_eq!(empty(&*store, &project, &view).await, 17_000);
     let keys: Vec<_> = rows.into_iter().map(|row| row.key).collect();
     let got = store
         .read(
