@@ -19,6 +19,9 @@ pub struct ServerConfig {
     pub max_batch: usize,
     /// The most calls that are answered at once; a call beyond them is refused. Default: 1,024.
     pub max_concurrent: usize,
+    /// The most entities that all online requests together may look up at once; a request beyond them is refused.
+    /// Default: 200,000, so that answers on their way take at most some hundred megabytes.
+    pub max_concurrent_entities: usize,
     /// How long calls that are being answered may take to finish when the server stops. Default: 30 seconds, which is
     /// what container platforms give by default.
     pub shutdown_grace: Duration,
@@ -31,6 +34,7 @@ impl Default for ServerConfig {
             max_message_bytes: 16 * 1024 * 1024,
             max_batch: 10_000,
             max_concurrent: 1024,
+            max_concurrent_entities: 200_000,
             shutdown_grace: Duration::from_secs(30),
         }
     }

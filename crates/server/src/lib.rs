@@ -9,6 +9,7 @@
 //! * Units: sizes in bytes, times in microseconds UTC.
 //! * Not here: what operations do (`vintner-ops`), authentication (there is none yet, so only loopback is served).
 
+mod admission;
 mod answer;
 pub mod client;
 pub mod command;

@@ -15,6 +15,7 @@ use vintner_proto::v1::{
 };
 
 use crate::{
+    admission::Admission,
     answer::{read, write},
     convert::{Travels, row_count},
     status,
@@ -28,6 +29,7 @@ const AHEAD: usize = 16;
 pub(crate) struct OnlineHandlers {
     pub(crate) ops: Arc<dyn Operations>,
     pub(crate) max_batch: usize,
+    pub(crate) admission: Arc<Admission>,
     /// The service stops: streams take no new requests, and end when they have answered those that they took.
     pub(crate) draining: CancellationToken,
 }
@@ -45,6 +47,9 @@ impl OnlineHandlers {
         if entities > self.max_batch {
             return Err(status::too_many_entities(entities, self.max_batch));
         }
+        let nothing = v1::FeatureSelection::default();
+        let selection = request.features.as_ref().unwrap_or(&nothing);
+        let _admitted = self.admission.enter(selection, entities)?;
         let request = read(OnlineRequest::from_message(request))?;
         write(self.ops.get_online(request).await)
     }

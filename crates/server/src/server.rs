@@ -19,6 +19,7 @@ use vintner_proto::v1::{
 };
 
 use crate::{
+    admission::Admission,
     config::ServerConfig,
     dataset_service::DatasetHandlers,
     flight_service::FlightHandlers,
@@ -169,6 +170,7 @@ impl Server {
 
         let draining = rules.draining.clone();
         let serving = transport::Server::builder()
+            .max_concurrent_streams(streams_of_one_connection(&config))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE))
@@ -202,12 +204,22 @@ impl Server {
     }
 }
 
+/// One connection may have a quarter of all calls, so that one client leaves room for others. Its further calls wait at
+/// the client's side.
+fn streams_of_one_connection(config: &ServerConfig) -> Option<u32> {
+    u32::try_from((config.max_concurrent / 4).max(1)).ok()
+}
+
 pub(crate) fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig, rules: &Rules) -> Routes {
     let limit = config.max_message_bytes;
     let ops = || Arc::clone(ops);
     let online = OnlineHandlers {
         ops: ops(),
         max_batch: config.max_batch,
+        admission: Arc::new(Admission::new(
+            config.max_concurrent,
+            config.max_concurrent_entities,
+        )),
         draining: rules.draining.clone(),
     };
     let flight = FlightHandlers {

@@ -117,6 +117,29 @@ pub(crate) fn too_busy(limit: usize) -> Status {
     )
 }
 
+/// As many requests for the same features as the service takes are being answered.
+pub(crate) fn too_busy_with(limit: usize) -> Status {
+    with_fault(
+        Code::ResourceExhausted,
+        Fault::Store,
+        &format!(
+            "the service is busy with {limit} requests for the same features, which is as many as it takes at once, \
+             so that other features are still answered; try again later"
+        ),
+    )
+}
+
+/// As many entities as the service takes are being looked up.
+pub(crate) fn too_many_entities_at_once(limit: usize) -> Status {
+    with_fault(
+        Code::ResourceExhausted,
+        Fault::Store,
+        &format!(
+            "the service is looking up {limit} entities, which is as many as it takes at once; try again later"
+        ),
+    )
+}
+
 /// A message from the caller is longer than allowed.
 pub(crate) fn too_large(limit: usize) -> Status {
     with_fault(
