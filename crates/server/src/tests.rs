@@ -1,5 +1,6 @@
 //! The service and its client together, on a real port, around operations that only pretend.
 
+mod allocations;
 mod errors;
 mod fake;
 mod flight;

@@ -29,7 +29,13 @@ pub fn view_keys(
             source,
         }
     })?;
-    Ok((0..entities).map(|row| keys.key(row)).collect())
+    // Each key is put together in one place and copied once it has its length.
+    let mut bytes = Vec::with_capacity(64);
+    let key = |row| {
+        keys.encode_row(row, &mut bytes)
+            .then(|| EntityKey::from_bytes(bytes.as_slice()))
+    };
+    Ok((0..entities).map(key).collect())
 }
 
 pub(super) fn check_counts(plan: &ReadPlan, entities: &[EntityKeys]) -> Result<(), OnlineError> {

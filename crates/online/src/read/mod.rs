@@ -24,7 +24,9 @@ use crate::{
 use keys::{Distinct, check_counts};
 
 /// What was found for one feature of one entity. Only [`Status::Present`] carries a stored value.
+/// As large as the number that it travels as, so that a column of them becomes one of numbers in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i32)]
 pub enum Status {
     /// A value that counts now.
     Present,
