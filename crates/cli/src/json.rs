@@ -291,6 +291,7 @@ fn revision(view: &ViewRevision) -> Json {
             "refresh_reason": view.refresh_reason,
             "offline": view.offline,
             "online": view.online,
+            "near_cache_bytes": view.near_cache.map(|size| size.bytes()),
             "features": features,
         }),
     )

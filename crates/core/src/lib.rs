@@ -6,7 +6,7 @@
 //!
 //! * Holds always: a value of a type here is valid. Text is parsed at the edge by [`FromStr`](std::str::FromStr)
 //!   and can fail there; past the edge nothing is checked twice.
-//! * Units: instants and durations are microseconds, instants are UTC.
+//! * Units: instants and durations are microseconds, instants are UTC; sizes are bytes.
 //! * Not here: I/O, the query engine, gRPC types, diagnostics with a place in a file.
 //!
 //! ```
@@ -22,6 +22,7 @@
 //! ```
 
 pub mod arrow_values;
+pub mod byte_size;
 pub mod column;
 pub mod entity_key;
 pub mod feature_ref;
@@ -33,6 +34,7 @@ pub mod schema;
 pub mod time;
 pub mod value;
 
+pub use byte_size::{ByteSize, ByteSizeError};
 pub use column::{Column, ColumnError, ColumnValues};
 pub use entity_key::{EntityKey, KeyColumns, KeyError, KeyType, KeyValue};
 pub use feature_ref::{FeatureRef, FeatureRefError, FeatureSelector};

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     embedded::EmbeddedStore,
     error::OnlineError,
+    near_cache::NearCache,
     redis::{RedisStore, RedisUrl},
     store::OnlineStore,
 };
@@ -27,7 +28,7 @@ pub enum OnlineStoreConfig {
     },
 }
 
-/// Opens the online store. `root` is what a relative path is relative to. A Redis server is not contacted yet: one
+/// Opens the online store, one in Redis with a near cache in front of it. `root` is what a relative path is relative to. A Redis server is not contacted yet: one
 /// that is down is an error of the first call that needs it.
 ///
 /// # Errors
@@ -40,7 +41,9 @@ pub async fn open(
         OnlineStoreConfig::Embedded { path } => {
             Arc::new(EmbeddedStore::open(&root.join(path)).await?)
         }
-        OnlineStoreConfig::Redis { url } => Arc::new(RedisStore::new(url.clone())?),
+        OnlineStoreConfig::Redis { url } => {
+            Arc::new(NearCache::new(Arc::new(RedisStore::new(url.clone())?)))
+        }
     })
 }
 

@@ -26,7 +26,7 @@
 //!     store.write(&project, &view, None, &[OnlineRow { key: key.clone(), row }]).await?;
 //! }
 //!
-//! let rows = store.read(&project, &[Lookup { view: &view, keys: &[key], fresh: false }]).await?;
+//! let rows = store.read(&project, &[Lookup { view: &view, keys: &[key], cache: None }]).await?;
 //! let stored = rows[0][0].as_ref().expect("was written");
 //! assert_eq!(Row::parse(&layout, stored)?.value(0)?, Some(Value::Float64(39.9))); // the newer one, though written first
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -38,6 +38,7 @@ pub mod config;
 pub mod deletion;
 pub mod embedded;
 pub mod error;
+pub mod near_cache;
 pub mod read;
 pub mod redis;
 pub mod row;
@@ -48,6 +49,7 @@ pub use config::{OnlineStoreConfig, open};
 pub use deletion::PacedDeletion;
 pub use embedded::EmbeddedStore;
 pub use error::{OnlineError, StoreFailure};
+pub use near_cache::{CacheStats, NearCache, ViewCacheStats};
 pub use read::{
     EntityKeys, OnlineColumn, OnlineFeatures, ReadPlan, Status, get_features, view_keys,
 };

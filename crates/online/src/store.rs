@@ -4,9 +4,9 @@ use std::{fmt, ops::AddAssign, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use vintner_core::{EntityKey, ProjectName, Timestamp, Ttl, ViewId};
+use vintner_core::{ByteSize, EntityKey, ProjectName, Timestamp, Ttl, ViewId};
 
-use crate::{error::OnlineError, row::PackedRow};
+use crate::{error::OnlineError, near_cache::CacheStats, row::PackedRow};
 
 /// A store of one packed row per (project, view version, entity).
 ///
@@ -91,6 +91,11 @@ pub trait OnlineStore: fmt::Debug + Send + Sync {
 
     /// Asks the store whether it is there and fit for use.
     async fn check(&self) -> Result<StoreInfo, OnlineError>;
+
+    /// What its near cache tells of itself; none when it has none.
+    fn cache_stats(&self) -> Option<CacheStats> {
+        None
+    }
 }
 
 /// One row to write.
@@ -145,8 +150,9 @@ pub struct Lookup<'a> {
     pub view: &'a ViewId,
     /// The entities.
     pub keys: &'a [EntityKey],
-    /// Whether the rows must be those that the store itself has now, however near others are.
-    pub fresh: bool,
+    /// How many bytes of the view's rows may be kept in a near cache; none when the rows must be those that the store
+    /// itself has now. Stores without such a cache take no notice.
+    pub cache: Option<ByteSize>,
 }
 
 /// What became of the rows that were written.

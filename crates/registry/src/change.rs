@@ -519,6 +519,9 @@ fn view_created(new: &View, before: &Project) -> Said {
     if let Some(ttl) = revision.ttl {
         reasons.push(format!("ttl: {ttl}"));
     }
+    if let Some(near_cache) = revision.near_cache {
+        reasons.push(format!("near_cache: {near_cache}"));
+    }
     reasons.push(format!(
         "refresh: {}",
         refresh_text(&revision.refresh, &revision.refresh_reason)

@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, fmt};
 
 use prost::Message;
 use vintner_core::{
-    FeatureField, FeatureName, FeatureRef, FeatureType, ProjectName, RegistryVersion, Timestamp,
-    Ttl, ViewId, ViewName,
+    ByteSize, FeatureField, FeatureName, FeatureRef, FeatureType, ProjectName, RegistryVersion,
+    Timestamp, Ttl, ViewId, ViewName,
     name::{Kind, Name},
 };
 use vintner_proto::{
@@ -387,6 +387,7 @@ impl From<&ViewRevision> for v1::ViewRevision {
             layouts,
             offline,
             online,
+            near_cache,
             about,
         } = revision;
         Self {
@@ -424,6 +425,7 @@ impl From<&ViewRevision> for v1::ViewRevision {
             layouts: layouts.iter().map(Into::into).collect(),
             offline: *offline,
             online: *online,
+            near_cache: near_cache.map(ByteSize::bytes),
             about: Some(about.into()),
         }
     }
@@ -484,6 +486,7 @@ pub fn revision(view: &ViewName, message: v1::ViewRevision) -> Result<ViewRevisi
         layouts: each(message.layouts, "layouts", Layout::try_from)?,
         offline: message.offline,
         online: message.online,
+        near_cache: message.near_cache.map(byte_size).transpose()?,
         about: about(message.about),
     };
     let mut names: Vec<_> = revision.features.iter().map(|f| &f.name).collect();
@@ -497,6 +500,11 @@ pub fn revision(view: &ViewName, message: v1::ViewRevision) -> Result<ViewRevisi
         return Err(ConvertError::at("layouts", problem));
     }
     Ok(revision)
+}
+
+fn byte_size(bytes: u64) -> Result<ByteSize, ConvertError> {
+    let none = || ConvertError::at("near_cache", invalid("0 bytes are no size"));
+    ByteSize::new(bytes).ok_or_else(none)
 }
 
 fn field_message(field: &FeatureField) -> v1::FeatureField {

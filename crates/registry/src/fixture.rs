@@ -78,6 +78,7 @@ pub(crate) fn revision(id: &str, join_keys: &str, fields: &str) -> ViewRevision 
         refresh: Refresh::Windowed,
         refresh_reason: "the query groups rows".into(),
         lookback: None,
+        near_cache: None,
         layouts: vec![Layout::of(&features)],
         features,
         offline: true,

@@ -8,9 +8,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use vintner_core::{
-    ColumnName, EntityName, FeatureField, FeatureName, FeatureRef, FeatureType, JoinKey, KeySchema,
-    ProjectName, RegistryVersion, ServiceName, SourceName, Timestamp, Ttl, ViewId, ViewName,
-    ViewVersion,
+    ByteSize, ColumnName, EntityName, FeatureField, FeatureName, FeatureRef, FeatureType, JoinKey,
+    KeySchema, ProjectName, RegistryVersion, ServiceName, SourceName, Timestamp, Ttl, ViewId,
+    ViewName, ViewVersion,
 };
 
 /// One version of the registry.
@@ -201,6 +201,8 @@ pub struct ViewRevision {
     pub offline: bool,
     /// Whether the online store holds it.
     pub online: bool,
+    /// How many bytes of its online rows a service keeps in memory; none: it keeps none.
+    pub near_cache: Option<ByteSize>,
     /// For people.
     pub about: About,
 }

@@ -36,6 +36,8 @@ codes! {
     BAD_NAME = "repo::bad_name";
     /// A text is not a duration.
     BAD_DURATION = "repo::bad_duration";
+    /// A text is not a size in bytes.
+    BAD_SIZE = "repo::bad_size";
     /// A text is not a type of features or join keys.
     BAD_TYPE = "repo::bad_type";
     /// The format of a source is not known.

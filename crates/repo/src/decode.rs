@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use vintner_core::{NameError, Ttl, nearest::nearest};
+use vintner_core::{ByteSize, NameError, Ttl, nearest::nearest};
 
 use crate::{
     code,
@@ -453,6 +453,26 @@ impl<'a> Reader<'a> {
                     Diagnostic::error(code::BAD_DURATION, place, error.to_string())
                         .label("not a duration")
                         .help(help),
+                );
+            })
+            .ok()
+    }
+
+    /// A size in bytes.
+    pub(crate) fn byte_size(&mut self, given: Given<'_>) -> Option<ByteSize> {
+        self.something(given)?;
+        let Some(scalar) = given.node.scalar() else {
+            return self.wrong_type(given, "a size");
+        };
+        scalar
+            .text
+            .parse()
+            .map_err(|error: vintner_core::ByteSizeError| {
+                let place = self.place(given.node.span);
+                self.report(
+                    Diagnostic::error(code::BAD_SIZE, place, error.to_string())
+                        .label("not a size")
+                        .help(format!("write something like `{}`", given.example)),
                 );
             })
             .ok()

@@ -98,6 +98,13 @@ texts! {
         "pattern": "^\\s*([0-9]+\\s*[A-Za-zµ]+\\s*)+$",
         "examples": ["6h", "7d", "1h 30m"],
     });
+    /// A size in bytes.
+    Size = schema!({
+        "type": ["string", "integer"],
+        "pattern": "^\\s*[0-9]+(\\.[0-9]+)?\\s*([KkMmGgTtPpEe][Ii]?)?[Bb]?\\s*$",
+        "minimum": 1,
+        "examples": ["64MiB", "1GiB"],
+    });
     /// One feature or all features of a view.
     FeatureReference = schema!({
         "type": "string",

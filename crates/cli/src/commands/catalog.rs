@@ -179,6 +179,7 @@ fn describe_view(page: &mut Page, detail: &ViewDetail) {
                 .map(|s| s.0),
         ),
     );
+    page.line("near cache", option(view.near_cache.as_ref()));
     page.line("sources", joined(&view.sources));
     page.line("versions", joined(&detail.versions));
     page.line("used by", joined(&detail.used_by));

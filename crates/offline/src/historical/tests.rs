@@ -68,6 +68,7 @@ fn view(id: &str, join_keys: &str, ttl: Option<&str>, features: &[(&str, &str)])
         refresh: Refresh::Windowed,
         refresh_reason: String::new(),
         lookback: None,
+        near_cache: None,
         lineage: BTreeMap::new(),
         layouts: vec![],
         offline: true,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use vintner_core::{
-    ColumnName, EntityName, FeatureField, FeatureName, KeySchema, SourceName, Ttl, ViewId, ViewName,
+    ByteSize, ColumnName, EntityName, FeatureField, FeatureName, KeySchema, SourceName, Ttl,
+    ViewId, ViewName,
 };
 use vintner_registry::model::{
     About, Layout, Refresh, Source, SourceColumn, ViewInput, ViewRevision,
@@ -36,6 +37,8 @@ pub struct ViewDefinition {
     pub offline: bool,
     /// Whether the online store holds it.
     pub online: bool,
+    /// How many bytes of its online rows a service keeps in memory.
+    pub near_cache: Option<ByteSize>,
     /// For people.
     pub about: About,
 }
@@ -118,6 +121,7 @@ impl PlannedView {
             layouts,
             offline: definition.offline,
             online: definition.online,
+            near_cache: definition.near_cache,
             about: definition.about,
         }
     }

@@ -59,6 +59,7 @@ fn revision(case: &JoinCase, number: usize) -> ViewRevision {
         refresh: Refresh::Windowed,
         refresh_reason: String::new(),
         lookback: None,
+        near_cache: None,
         lineage: Default::default(),
         layouts: vec![],
         offline: true,

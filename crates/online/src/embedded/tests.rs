@@ -53,7 +53,7 @@ async fn read(
             &[Lookup {
                 view: &view,
                 keys: &keys,
-                fresh: false,
+                cache: None,
             }],
         )
         .await?;

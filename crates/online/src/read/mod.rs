@@ -104,7 +104,7 @@ pub async fn get_features(
         .map(|(revision, distinct)| Lookup {
             view: &revision.id,
             keys: &distinct.keys,
-            fresh,
+            cache: revision.near_cache.filter(|_| !fresh),
         })
         .collect();
     let rows = store.read(project, &lookups).await?;

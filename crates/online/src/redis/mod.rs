@@ -30,6 +30,7 @@ use vintner_core::{EntityKey, ProjectName, ViewId};
 
 use crate::{
     error::{OnlineError, StoreFailure},
+    near_cache::{TrackedServer, TrackedStore},
     row::PackedRow,
     store::{
         Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Remaining, Replacement,
@@ -226,6 +227,18 @@ impl RedisStore {
                 source,
             },
         }
+    }
+
+    /// The server as the store's connection reaches it, and how to reach it with another one.
+    async fn server(&self) -> Result<TrackedServer, OnlineError> {
+        let action = "say which server it is";
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("server");
+        let (info,): (String,) = self.query(&pipeline, action).await?;
+        Ok(TrackedServer {
+            run_id: info_field(&info, "run_id").unwrap_or_default().to_owned(),
+            client: client(&self.url).map_err(|err| self.failure(err, action))?,
+        })
     }
 
     /// What stands for the progress of a view, empty until a first load has ended, and the server's life.
@@ -477,8 +490,14 @@ impl OnlineStore for RedisStore {
     }
 }
 
-/// A connection that is made when it is first used and made anew when it is lost.
-fn connection(url: &RedisUrl) -> RedisResult<ConnectionManager> {
+#[async_trait]
+impl TrackedStore for RedisStore {
+    async fn servers(&self) -> Result<Vec<TrackedServer>, OnlineError> {
+        Ok(vec![self.server().await?])
+    }
+}
+
+fn client(url: &RedisUrl) -> RedisResult<Client> {
     let tcp = TcpSettings::default()
         .set_nodelay(true)
         .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE));
@@ -489,15 +508,20 @@ fn connection(url: &RedisUrl) -> RedisResult<ConnectionManager> {
         .clone()
         .into_connection_info()?
         .set_tcp_settings(tcp);
+    Client::open(info)
+}
+
+/// A connection that is made when it is first used and made anew when it is lost.
+fn connection(url: &RedisUrl) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
         .set_number_of_retries(0);
-    ConnectionManager::new_lazy_with_config(Client::open(info)?, config)
+    ConnectionManager::new_lazy_with_config(client(url)?, config)
 }
 
 /// `vn:{<project>|<entity key>}:<view id>`. The braces keep one entity's views in one cluster slot.
-fn row_key(project: &ProjectName, view: &ViewId, key: &EntityKey) -> Vec<u8> {
+pub(crate) fn row_key(project: &ProjectName, view: &ViewId, key: &EntityKey) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64 + key.as_bytes().len());
     bytes.extend_from_slice(b"vn:{");
     bytes.extend_from_slice(project.as_str().as_bytes());
@@ -531,7 +555,7 @@ fn lifetime(expiry: Option<Expiry>, row: &PackedRow) -> String {
     }
 }
 
-fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .map(str::trim)

@@ -48,7 +48,7 @@ async fn read(store: &RedisStore, rows: &[OnlineRow]) -> Result<Vec<Option<Bytes
             &[Lookup {
                 view: &view,
                 keys: &keys,
-                fresh: false,
+                cache: None,
             }],
         )
         .await?;

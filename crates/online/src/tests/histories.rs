@@ -1,4 +1,5 @@
-//! Random histories of writes and reads: the embedded store, Redis and a naive model agree on every answer.
+//! Random histories of writes and reads: the embedded store, Redis with and without a near cache, and a naive model agree
+//! on every answer.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,8 +10,8 @@ use vintner_testkit::redis::RedisServer;
 
 use super::{feature, key, plan, revision, suite::empty, time, us};
 use crate::{
-    EmbeddedStore, Expiry, OnlineFeatures, OnlineRow, OnlineStore, RedisStore, RowLayout, Status,
-    WriteReport, get_features,
+    EmbeddedStore, Expiry, NearCache, OnlineFeatures, OnlineRow, OnlineStore, RedisStore,
+    RowLayout, Status, WriteReport, get_features,
 };
 
 const HOUR: i64 = 3_600_000_000;
@@ -253,14 +254,23 @@ async fn check(
 }
 
 #[test]
-fn both_stores_agree_with_the_model_on_every_history() {
+fn all_stores_agree_with_the_model_on_every_history() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let server = RedisServer::start();
-    let stores: [Arc<dyn OnlineStore>; 2] = runtime.block_on(async {
-        let redis = RedisStore::new(server.url().parse().unwrap()).unwrap();
+    let redis = |database| {
+        let url = server.database_url(database).parse().unwrap();
+        Arc::new(RedisStore::new(url).unwrap())
+    };
+    let _context = runtime.enter();
+    let cached = Arc::new(NearCache::new(redis(1)));
+    let stores: [Arc<dyn OnlineStore>; 3] = runtime.block_on(async {
         let embedded = EmbeddedStore::open(folder.path()).await.unwrap();
-        [Arc::new(embedded) as Arc<dyn OnlineStore>, Arc::new(redis)]
+        [
+            Arc::new(embedded) as _,
+            redis(0) as _,
+            Arc::clone(&cached) as _,
+        ]
     });
     let case = (
         prop::option::of(Just(TTL)),
@@ -275,4 +285,7 @@ fn both_stores_agree_with_the_model_on_every_history() {
         Ok(())
     });
     outcome.unwrap();
+    let stats = cached.cache_stats().unwrap();
+    let hits: u64 = stats.views.iter().map(|view| view.hits).sum();
+    assert!(hits > 0, "{stats:?}");
 }

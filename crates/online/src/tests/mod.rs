@@ -6,7 +6,8 @@ pub(crate) mod suite;
 use std::sync::Arc;
 
 use vintner_core::{
-    EntityKey, FeatureField, JoinKey, KeySchema, KeyType, KeyValue, RowTime, Timestamp, Ttl, Value,
+    ByteSize, EntityKey, FeatureField, JoinKey, KeySchema, KeyType, KeyValue, RowTime, Timestamp,
+    Ttl, Value,
 };
 use vintner_registry::{
     model::{About, Layout, Refresh, ViewInput, ViewRevision},
@@ -14,6 +15,9 @@ use vintner_registry::{
 };
 
 use crate::{OnlineRow, ReadPlan, RowLayout};
+
+/// The budget that tests name; stores without a near cache take no notice.
+pub(crate) const CACHE: Option<ByteSize> = ByteSize::new(1 << 20);
 
 /// A view version with one join key, `id` of type string.
 pub(crate) fn revision(id: &str, features: &[FeatureField], ttl: Option<Ttl>) -> ViewRevision {
@@ -40,6 +44,7 @@ pub(crate) fn revision(id: &str, features: &[FeatureField], ttl: Option<Ttl>) ->
         layouts: vec![Layout::of(features)],
         offline: true,
         online: true,
+        near_cache: CACHE,
         about: About::default(),
     }
 }

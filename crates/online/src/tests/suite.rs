@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use vintner_core::{EntityKey, ProjectName, RowTime, Value, ViewId};
 
-use super::{feature, key, revision, row, time};
+use super::{CACHE, feature, key, revision, row, time};
 use crate::{
     Lookup, OnlineError, OnlineRow, OnlineStore, PacedDeletion, Replacement, WriteReport,
     row::RowHeader,
@@ -81,7 +81,7 @@ async fn read_one(
             &[Lookup {
                 view,
                 keys: &keys,
-                fresh: false,
+                cache: CACHE,
             }],
         )
         .await
@@ -103,7 +103,7 @@ async fn what_was_never_written_is_not_there(store: Arc<dyn OnlineStore>, projec
             &[Lookup {
                 view: &view,
                 keys: &[],
-                fresh: false,
+                cache: CACHE,
             }],
         )
         .await
@@ -287,22 +287,22 @@ async fn answers_have_the_order_of_the_question(store: Arc<dyn OnlineStore>, pro
         Lookup {
             view: &views[1],
             keys: &keys,
-            fresh: false,
+            cache: CACHE,
         },
         Lookup {
             view: &views[0],
             keys: &keys[..2],
-            fresh: false,
+            cache: CACHE,
         },
         Lookup {
             view: &views[0],
             keys: &[],
-            fresh: false,
+            cache: CACHE,
         },
         Lookup {
             view: &views[0],
             keys: &keys,
-            fresh: false,
+            cache: CACHE,
         },
     ];
     let got = store.read(&project, &lookups).await.unwrap();
@@ -335,7 +335,7 @@ async fn many_rows_are_written_in_one_call(store: Arc<dyn OnlineStore>, project:
             &[Lookup {
                 view: &view,
                 keys: &keys,
-                fresh: false,
+                cache: CACHE,
             }],
         )
         .await
@@ -665,7 +665,7 @@ async fn many_rows_are_deleted_in_one_call(store: Arc<dyn OnlineStore>, project:
             &[Lookup {
                 view: &view,
                 keys: &keys,
-                fresh: false,
+                cache: CACHE,
             }],
         )
         .await

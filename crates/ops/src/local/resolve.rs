@@ -296,6 +296,7 @@ fn view(entities: &[Entity], def: &FeatureViewDef) -> Result<ViewDefinition, Key
         contract: def.features.clone(),
         offline: def.offline,
         online: def.online,
+        near_cache: def.near_cache,
         about: about(&def.about),
     })
 }

@@ -196,6 +196,7 @@ impl RevisionDiff {
             lineage,
             offline,
             online,
+            near_cache,
             about,
         } = old;
         let updates = &mut self.updates;
@@ -226,6 +227,7 @@ impl RevisionDiff {
             updates.push(format!("sources: {old} -> {new}"));
         }
         changed_or_none("lookback", lookback, &new.lookback, updates);
+        changed_or_none("near_cache", near_cache, &new.near_cache, updates);
         if *refresh == new.refresh && *refresh_reason != new.refresh_reason {
             let (old, new) = (refresh_reason, &new.refresh_reason);
             updates.push(format!("reason of its refresh: {old} -> {new}"));

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use vintner_core::{ScalarType, Value, ViewVersion};
+use vintner_core::{ByteSize, ScalarType, Value, ViewVersion};
 
 use super::*;
 use crate::fixture::{entity, project_of, revision, service, source};
@@ -204,6 +204,7 @@ fn some_snapshot() -> impl Strategy<Value = Snapshot> {
         prop::option::of(Just("loaded")),
         0usize..3,
         any::<(bool, bool, bool)>(),
+        prop::option::of(1u64..3),
         "[a-c\n]{0,4}",
         about.clone(),
     );
@@ -221,7 +222,17 @@ fn some_snapshot() -> impl Strategy<Value = Snapshot> {
         for (field, (_, feature_type, default)) in view.features.iter_mut().zip(fields) {
             field.default = default.then(|| a_value(feature_type));
         }
-        let (ttl, lookback, event, created, refresh, (offline, online, query), text, about) = rest;
+        let (
+            ttl,
+            lookback,
+            event,
+            created,
+            refresh,
+            (offline, online, query),
+            near_cache,
+            text,
+            about,
+        ) = rest;
         let source = || "events".parse().unwrap();
         view.ttl = ttl.and_then(Ttl::from_micros);
         view.lookback = lookback.and_then(Ttl::from_micros);
@@ -238,6 +249,7 @@ fn some_snapshot() -> impl Strategy<Value = Snapshot> {
             ViewInput::Source(source())
         };
         (view.offline, view.online) = (offline, online);
+        view.near_cache = near_cache.and_then(ByteSize::new);
         (view.relation, view.refresh_reason, view.about) = (text.clone(), text, about);
         view
     });

@@ -134,6 +134,7 @@ fn what_leaves_stored_rows_right_keeps_the_version() {
             view.refresh_reason = "the query has a window".into();
             view.about = about("gold");
             view.online = false;
+            view.near_cache = Some("64MiB".parse().unwrap());
             view.lineage.remove("temp");
         }),
     );
@@ -144,6 +145,7 @@ fn what_leaves_stored_rows_right_keeps_the_version() {
         ttl: none -> 6h
         its query is written in another way
         lookback: none -> 1d
+        near_cache: none -> 64MiB
         reason of its refresh: the query groups rows -> the query has a window
         lineage of feature `temp`: events.temp -> none
         online: true -> false

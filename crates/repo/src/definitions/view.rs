@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use vintner_core::{
-    ColumnName, EntityName, FeatureField, FeatureType, ScalarType, SourceName, Ttl, ViewName,
+    ByteSize, ColumnName, EntityName, FeatureField, FeatureType, ScalarType, SourceName, Ttl,
+    ViewName,
 };
 
 use super::{About, DESCRIPTION, KIND, OWNER, TAGS, about, default};
@@ -50,6 +51,9 @@ pub struct FeatureViewDef {
     /// Whether the online store holds it.
     #[schemars(default = "yes")]
     pub online: bool,
+    /// How many bytes of its online rows a service keeps in memory, in front of Redis. Without it, none.
+    #[schemars(default, with = "schema::Size")]
+    pub near_cache: Option<ByteSize>,
     /// For people.
     #[schemars(flatten)]
     pub about: About,
@@ -106,6 +110,7 @@ pub(super) const FIELDS: &[Field] = &[
     optional("lookback", "7d"),
     optional("offline", "true"),
     optional("online", "true"),
+    optional("near_cache", "64MiB"),
     DESCRIPTION,
     OWNER,
     TAGS,
@@ -161,6 +166,9 @@ pub(crate) fn read(
         given.unwrap_or(true)
     };
     let (offline, online) = (flag(reader, "offline"), flag(reader, "online"));
+    let near_cache = object
+        .get("near_cache")
+        .and_then(|given| reader.byte_size(given));
     let about = about::read(reader, object);
     FeatureViewDef {
         name,
@@ -173,6 +181,7 @@ pub(crate) fn read(
         lookback,
         offline,
         online,
+        near_cache,
         about,
     }
 }

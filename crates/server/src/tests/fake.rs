@@ -320,6 +320,7 @@ fn revision(name: &ViewName) -> ViewRevision {
         },
         refresh_reason: "every row comes from one row of `weather`".to_owned(),
         lookback: Some("1d".parse().unwrap()),
+        near_cache: Some("64MiB".parse().unwrap()),
         lineage: BTreeMap::from([(
             "temp".parse().unwrap(),
             vec![SourceColumn {

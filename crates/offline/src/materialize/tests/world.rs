@@ -373,6 +373,7 @@ fn view(name: &str, query: &str, sources: &[&str], features: &[&str]) -> ViewRev
         refresh: Refresh::Windowed,
         refresh_reason: String::new(),
         lookback: None,
+        near_cache: None,
         lineage: BTreeMap::new(),
         layouts: Vec::new(),
         offline: true,

@@ -89,6 +89,7 @@ fn view(key: &str, input: ViewInput) -> ViewDefinition {
         created_timestamp: None,
         ttl: None,
         lookback: None,
+        near_cache: None,
         contract: Vec::new(),
         offline: true,
         online: true,

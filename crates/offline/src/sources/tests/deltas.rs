@@ -222,6 +222,7 @@ async fn a_view_over_a_delta_table_is_planned_and_run() {
         created_timestamp: None,
         ttl: None,
         lookback: None,
+        near_cache: None,
         contract: Vec::new(),
         offline: true,
         online: true,
