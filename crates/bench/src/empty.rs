@@ -1,4 +1,5 @@
-//! An empty handler: `GetOnlineFeatures` with an answer of the right size, made before it is asked for.
+//! An empty handler: `GetOnlineFeatures` with an answer of the right size, made before it is asked for. It can read the
+//! rows from Redis and leave them as they are, which is the floor under a service on Redis.
 
 use std::{io::Write as _, net::SocketAddr};
 
@@ -9,19 +10,30 @@ use vintner_proto::v1::{
     online_service_server::{OnlineService, OnlineServiceServer},
 };
 
-use crate::Error;
+use crate::{Error, side::Rows};
 
 struct Empty {
     features: usize,
+    /// Where each entity's row is read before the answer is given, if it is.
+    rows: Option<Rows>,
     /// The answers that have been made, by the number of entities.
     answers: RwLock<Vec<(usize, v1::GetOnlineFeaturesResponse)>>,
 }
 
-pub(crate) async fn serve(listen: SocketAddr, features: usize) -> Result<(), Error> {
+pub(crate) async fn serve(
+    listen: SocketAddr,
+    features: usize,
+    redis: Option<String>,
+) -> Result<(), Error> {
+    let rows = match redis {
+        Some(url) => Some(Rows::connect(&url, "bench", "wide@1").await?),
+        None => None,
+    };
     let listener = TcpListener::bind(listen).await?;
     writeln!(std::io::stdout(), "http://{}", listener.local_addr()?)?;
     let empty = Empty {
         features,
+        rows,
         answers: RwLock::default(),
     };
     tonic::transport::Server::builder()
@@ -53,6 +65,12 @@ impl OnlineService for Empty {
             Some(v1::values::Column::Int64s(ids)) => ids.values.len(),
             _ => return Err(Status::invalid_argument("the entities are not int64")),
         };
+        if let (Some(rows), Some(v1::values::Column::Int64s(ids))) =
+            (&self.rows, column.and_then(|values| values.column.as_ref()))
+        {
+            let read = rows.clone().read(&ids.values).await;
+            read.map_err(|error| Status::unavailable(error.to_string()))?;
+        }
         let made = {
             let answers = self.answers.read().await;
             let found = answers.iter().find(|(n, _)| *n == entities);

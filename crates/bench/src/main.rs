@@ -45,6 +45,9 @@ enum Command {
         /// How many float64 features an answer has.
         #[arg(long, default_value_t = 10)]
         features: usize,
+        /// Reads every entity's row from this Redis before it answers, and does not look into it.
+        #[arg(long)]
+        redis: Option<String>,
     },
     /// Asks a service for feature vectors.
     Grpc {
@@ -127,7 +130,11 @@ impl LoadArgs {
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     match Cli::parse().command {
-        Command::Empty { listen, features } => empty::serve(listen, features).await,
+        Command::Empty {
+            listen,
+            features,
+            redis,
+        } => empty::serve(listen, features, redis).await,
         Command::Grpc { url, service, load } => {
             let connect = async || Online::connect(&url, &service, load.work()).await;
             report(&load, load::run(&load.load(), connect).await?)

@@ -102,22 +102,17 @@ impl Side for Online {
     }
 }
 
-/// GET, or MGET of many.
-pub(crate) struct RedisGet {
+/// Rows in Redis, read by the redis crate over one connection.
+#[derive(Clone)]
+pub(crate) struct Rows {
     connection: redis::aio::MultiplexedConnection,
     schema: KeySchema,
     before: Vec<u8>,
     after: Vec<u8>,
-    ids: Ids,
 }
 
-impl RedisGet {
-    pub(crate) async fn connect(
-        url: &str,
-        project: &str,
-        view: &str,
-        work: Work,
-    ) -> Result<Self, Error> {
+impl Rows {
+    pub(crate) async fn connect(url: &str, project: &str, view: &str) -> Result<Self, Error> {
         let join_key = JoinKey {
             name: "id".parse()?,
             key_type: KeyType::Int64,
@@ -129,7 +124,6 @@ impl RedisGet {
             schema: KeySchema::new(vec![join_key])?,
             before: format!("vn:{{{project}|").into_bytes(),
             after: format!("}}:{view}").into_bytes(),
-            ids: Ids::new(work),
         })
     }
 
@@ -137,15 +131,12 @@ impl RedisGet {
         let entity = EntityKey::encode(&self.schema, &[KeyValue::Int64(id)])?;
         Ok([&self.before, entity.as_bytes(), &self.after].concat())
     }
-}
 
-impl Side for RedisGet {
-    async fn ask(&mut self) -> Result<(), Error> {
-        let ids: Vec<i64> = self.ids.next().collect();
-        let complete = match ids.as_slice() {
+    /// GET of one, MGET of many; all must be there.
+    pub(crate) async fn read(&mut self, ids: &[i64]) -> Result<(), Error> {
+        let complete = match ids {
             [id] => {
-                let key = self.key(*id)?;
-                let get = redis::cmd("GET").arg(key).to_owned();
+                let get = redis::cmd("GET").arg(self.key(*id)?).to_owned();
                 let value: Option<Vec<u8>> = get.query_async(&mut self.connection).await?;
                 value.is_some()
             }
@@ -162,6 +153,33 @@ impl Side for RedisGet {
             true => Ok(()),
             false => Err("Redis has not every row".into()),
         }
+    }
+}
+
+/// The plain client: rows over a connection of its own.
+pub(crate) struct RedisGet {
+    rows: Rows,
+    ids: Ids,
+}
+
+impl RedisGet {
+    pub(crate) async fn connect(
+        url: &str,
+        project: &str,
+        view: &str,
+        work: Work,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            rows: Rows::connect(url, project, view).await?,
+            ids: Ids::new(work),
+        })
+    }
+}
+
+impl Side for RedisGet {
+    async fn ask(&mut self) -> Result<(), Error> {
+        let ids: Vec<i64> = self.ids.next().collect();
+        self.rows.read(&ids).await
     }
 }
 
