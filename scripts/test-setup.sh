@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust, a C compiler and Python 3, where it is missing:
-#   * redis-server, from the system's packages;
+#   * redis-server, and valkey-server where there is a package of it, from the system's packages;
 #   * a Python environment with the deltalake package, which reads Vintner's tables as somebody else does, and with moto,
 #     an S3 server.
 # Usage: scripts/test-setup.sh VENV_DIR
@@ -40,6 +40,25 @@ install() {
 
 if ! command -v redis-server >/dev/null 2>&1; then
     install redis-server redis redis redis
+fi
+
+# The store's tests run against Valkey too, where the system has it; without it they say that they do not.
+if ! command -v valkey-server >/dev/null 2>&1; then
+    if command -v apt-get >/dev/null 2>&1; then
+        has_valkey() { apt-cache show valkey-server >/dev/null 2>&1; }
+    elif command -v dnf >/dev/null 2>&1; then
+        has_valkey() { dnf -q list valkey >/dev/null 2>&1; }
+    elif command -v apk >/dev/null 2>&1; then
+        has_valkey() { [ -n "$(apk search --exact --quiet valkey)" ]; }
+    else
+        # Homebrew cannot link its formula beside that of Redis.
+        has_valkey() { false; }
+    fi
+    if has_valkey; then
+        install valkey-server valkey valkey -
+    else
+        echo "setup: the system's packages have no valkey-server beside redis-server; its test is skipped"
+    fi
 fi
 
 # The environment is made anew when what it should hold has changed, or when its Python has gone.

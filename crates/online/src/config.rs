@@ -9,7 +9,7 @@ use crate::{
     embedded::EmbeddedStore,
     error::OnlineError,
     near_cache::NearCache,
-    redis::{RedisStore, RedisUrl},
+    redis::{RedisConfig, RedisStore},
     store::OnlineStore,
 };
 
@@ -21,18 +21,15 @@ pub enum OnlineStoreConfig {
         /// The folder; relative to the folder of `vintner.yaml`.
         path: PathBuf,
     },
-    /// In a Redis server.
-    Redis {
-        /// The server.
-        url: RedisUrl,
-    },
+    /// In Redis. Paths in it are relative to the folder of `vintner.yaml`.
+    Redis(RedisConfig),
 }
 
-/// Opens the online store, one in Redis with a near cache in front of it. `root` is what a relative path is relative to. A Redis server is not contacted yet: one
-/// that is down is an error of the first call that needs it.
+/// Opens the online store, one in Redis with a near cache in front of it. `root` is what relative paths are relative
+/// to. Redis is not contacted yet: one that is down is an error of the first call that needs it.
 ///
 /// # Errors
-/// [`OnlineError`] when the embedded store cannot be opened.
+/// [`OnlineError`] when the embedded store cannot be opened, or files for TLS cannot be used.
 pub async fn open(
     config: &OnlineStoreConfig,
     root: &Path,
@@ -41,8 +38,12 @@ pub async fn open(
         OnlineStoreConfig::Embedded { path } => {
             Arc::new(EmbeddedStore::open(&root.join(path)).await?)
         }
-        OnlineStoreConfig::Redis { url } => {
-            Arc::new(NearCache::new(Arc::new(RedisStore::new(url.clone())?)))
+        OnlineStoreConfig::Redis(config) => {
+            let store = RedisStore::new(RedisConfig {
+                servers: config.servers.clone(),
+                tls: config.tls.as_ref().map(|files| files.below(root)),
+            })?;
+            Arc::new(NearCache::new(Arc::new(store)))
         }
     })
 }
@@ -59,9 +60,7 @@ mod tests {
         };
         open(&embedded, root.path()).await.unwrap();
         assert!(root.path().join(".vintner/online/data.mdb").is_file());
-        let redis = OnlineStoreConfig::Redis {
-            url: "redis://127.0.0.1:1".parse().unwrap(),
-        };
+        let redis = OnlineStoreConfig::Redis("redis://127.0.0.1:1".parse().unwrap());
         let store = open(&redis, root.path()).await.unwrap();
         assert!(matches!(
             store.check().await,

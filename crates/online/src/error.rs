@@ -19,7 +19,8 @@ pub enum OnlineError {
     },
     /// The store does not let this process in, or not do that.
     #[error(
-        "the online store {store} denies access; check the user and password in its url, and what that user may do"
+        "the online store {store} denies access; check the user, the password and the certificate that vintner.yaml \
+         gives, and what that user may do"
     )]
     Denied {
         /// The store, without secrets.

@@ -44,7 +44,10 @@ pub mod redis;
 pub mod row;
 pub mod store;
 
-pub use self::redis::{RedisStore, RedisUrl, RedisUrlError};
+pub use self::redis::{
+    Address, Login, RedisConfig, RedisServers, RedisStore, RedisUrl, RedisUrlError, SentinelConfig,
+    TlsFiles,
+};
 pub use config::{OnlineStoreConfig, open};
 pub use deletion::PacedDeletion;
 pub use embedded::EmbeddedStore;

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod datasets;
+mod deployment;
 mod keys;
 mod maintenance;
 mod materialize;
@@ -106,7 +107,7 @@ impl Local {
             project: deployment.project,
             registry,
             offline,
-            online_config: online_config(&deployment.online_store)?,
+            online_config: deployment::online_config(&deployment.online_store)?,
             online: OnceCell::new(),
             serving: Serving::default(),
             clock,
@@ -619,20 +620,6 @@ fn deployment(files: &[RepoFile]) -> Result<Deployment, OpsError> {
                 rendered.join("\n")
             ),
         )
-    })
-}
-
-fn online_config(config: &vintner_repo::OnlineStoreConfig) -> Result<OnlineStoreConfig, OpsError> {
-    Ok(match config {
-        vintner_repo::OnlineStoreConfig::Embedded { path } => {
-            OnlineStoreConfig::Embedded { path: path.into() }
-        }
-        vintner_repo::OnlineStoreConfig::Redis { url } => OnlineStoreConfig::Redis {
-            url: url
-                .reveal()
-                .parse()
-                .map_err(|error| OpsError::from_error(Fault::Request, error))?,
-        },
     })
 }
 

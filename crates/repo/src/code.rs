@@ -84,6 +84,12 @@ codes! {
     UNKNOWN_STORE = "repo::unknown_store";
     /// A URL that the online store cannot be reached by.
     BAD_URL = "repo::bad_url";
-    /// Something that Vintner does not do yet.
-    NOT_SUPPORTED = "repo::not_supported";
+    /// More than one of `url`, `cluster` and `sentinel` say where Redis is.
+    REDIS_TWICE = "repo::redis_twice";
+    /// The nodes of one cluster have different logins, or one names a database.
+    CLUSTER_NODES = "repo::cluster_nodes";
+    /// A text is not the host and port of a server.
+    BAD_ADDRESS = "repo::bad_address";
+    /// Files for TLS that are not asked for, or of which one is missing.
+    BAD_TLS = "repo::bad_tls";
 }

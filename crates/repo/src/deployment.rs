@@ -1,9 +1,8 @@
 //! The deployment: where a project's registry and stores are. Read from `vintner.yaml`.
 
-use std::fmt;
+mod redis;
 
 use schemars::JsonSchema;
-use url::Url;
 use vintner_core::ProjectName;
 
 use crate::{
@@ -14,6 +13,8 @@ use crate::{
     place::Span,
     schema,
 };
+
+pub use redis::{RedisDeployment, RedisServers, RedisUrl, Secret, SentinelDeployment, TlsFiles};
 
 /// What `vintner.yaml` says. Paths are relative to its folder; `${VAR}` and `${VAR:-default}` are expanded.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -42,59 +43,7 @@ pub enum OnlineStoreConfig {
         path: String,
     },
     /// Redis.
-    Redis {
-        /// How to reach it.
-        url: RedisUrl,
-    },
-}
-
-/// The URL of a Redis server. What is printed of it, `Debug` included, has no password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(Url);
-
-/// The schemes that the Redis client knows.
-const REDIS_SCHEMES: &[&str] = &["redis", "rediss", "unix", "redis+unix"];
-
-impl RedisUrl {
-    /// The URL with its password, for the client that connects.
-    pub fn reveal(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Why a text is no such URL, without giving the text away.
-    fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("this is not a URL: {error}"))?;
-        if !REDIS_SCHEMES.contains(&url.scheme()) {
-            return Err(format!(
-                "a URL of Redis does not begin with `{}:`",
-                url.scheme()
-            ));
-        }
-        let needs_host = url.scheme().starts_with("redis") && url.scheme() != "redis+unix";
-        if needs_host && url.host_str().is_none_or(str::is_empty) {
-            return Err("the URL names no host".to_owned());
-        }
-        Ok(Self(url))
-    }
-}
-
-/// The URL with `***` for the password.
-impl fmt::Display for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = self.0.clone();
-        // Both fail only for URLs that cannot have a password. A query may hold one too.
-        if shown.password().is_some() && shown.set_password(Some("***")).is_err() {
-            return f.write_str("***");
-        }
-        shown.set_query(None);
-        f.pad(shown.as_str())
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisUrl({self})")
-    }
+    Redis(RedisDeployment),
 }
 
 const FIELDS: &[Field] = &[
@@ -109,7 +58,15 @@ const STORE_FIELDS: &[Field] = &[
     optional("path", ".vintner/online"),
     optional("url", "\"redis://127.0.0.1:6379\""),
     optional("cluster", "[\"redis://10.0.0.1:6379\"]"),
+    optional(
+        "sentinel",
+        "{master: mymaster, nodes: [\"10.0.0.1:26379\"]}",
+    ),
+    optional("tls", "{ca: tls/ca.crt}"),
 ];
+
+/// The fields that only Redis has.
+const REDIS_FIELDS: &[&str] = &["url", "cluster", "sentinel", "tls"];
 
 /// Reads a deployment. None when anything is wrong with it.
 pub(crate) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Deployment> {
@@ -148,7 +105,7 @@ fn online_store(reader: &mut Reader<'_>, given: Given<'_>) -> Option<OnlineStore
     let store_type = object.get("type")?;
     match reader.expanded(store_type)?.as_str() {
         "embedded" => {
-            refuse(reader, &object, "embedded", &["url", "cluster"]);
+            refuse(reader, &object, "embedded", REDIS_FIELDS);
             let path = needed(reader, &object, "path", anchor)?;
             Some(OnlineStoreConfig::Embedded {
                 path: reader.expanded(path)?,
@@ -156,22 +113,7 @@ fn online_store(reader: &mut Reader<'_>, given: Given<'_>) -> Option<OnlineStore
         }
         "redis" => {
             refuse(reader, &object, "redis", &["path"]);
-            if let Some(cluster) = object.get("cluster") {
-                let place = reader.place(reader.headline(cluster.node.span));
-                reader.report(
-                    Diagnostic::error(
-                        code::NOT_SUPPORTED,
-                        place,
-                        "Redis Cluster is not supported yet",
-                    )
-                    .label("a cluster")
-                    .help("name one server instead: url: \"redis://127.0.0.1:6379\""),
-                );
-                return None;
-            }
-            let given = needed(reader, &object, "url", anchor)?;
-            let url = reader.expanded(given)?;
-            redis_url(reader, given.node.span, &url)
+            redis::read(reader, &object, anchor).map(OnlineStoreConfig::Redis)
         }
         other => {
             let help = match vintner_core::nearest::nearest(other, ["embedded", "redis"]) {
@@ -191,20 +133,6 @@ fn online_store(reader: &mut Reader<'_>, given: Given<'_>) -> Option<OnlineStore
             None
         }
     }
-}
-
-fn redis_url(reader: &mut Reader<'_>, at: Span, url: &str) -> Option<OnlineStoreConfig> {
-    RedisUrl::parse(url)
-        .map_err(|reason| {
-            let place = reader.place(at);
-            reader.report(
-                Diagnostic::error(code::BAD_URL, place, reason)
-                    .label("not a URL of Redis")
-                    .help("write it like \"redis://127.0.0.1:6379\", or rediss:// for TLS"),
-            );
-        })
-        .ok()
-        .map(|url| OnlineStoreConfig::Redis { url })
 }
 
 /// Reports fields that the store of this type does not have.
@@ -247,39 +175,4 @@ fn needed<'n>(
         );
     }
     given
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_printed_of_a_redis_url_has_no_password() {
-        let url = RedisUrl::parse("rediss://me:hunter2@db:6380/3?password=hunter2").unwrap();
-        assert_eq!(url.to_string(), "rediss://me:***@db:6380/3");
-        let config = OnlineStoreConfig::Redis { url: url.clone() };
-        assert!(!format!("{config:?}").contains("hunter2"));
-        assert_eq!(
-            url.reveal(),
-            "rediss://me:hunter2@db:6380/3?password=hunter2"
-        );
-    }
-
-    #[test]
-    fn only_urls_of_redis_are_taken() {
-        for (text, taken) in [
-            ("redis://127.0.0.1:6379", true),
-            ("redis://127.0.0.1:6379/0", true),
-            ("unix:///run/redis.sock", true),
-            ("redis+unix:///run/redis.sock?db=1", true),
-            ("http://127.0.0.1", false),
-            ("redis://", false),
-            ("redis:127.0.0.1", false),
-            ("127.0.0.1:6379", false),
-            ("localhost", false),
-            ("redis://host:port", false),
-        ] {
-            assert_eq!(RedisUrl::parse(text).is_ok(), taken, "{text}");
-        }
-    }
 }

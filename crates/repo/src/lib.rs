@@ -51,7 +51,10 @@ pub use definitions::{
     About, EntityDef, FeatureServiceDef, FeatureViewDef, Kind, SourceDef, SourceFormat,
     UnknownFormat, ViewInput,
 };
-pub use deployment::{Deployment, OnlineStoreConfig, RedisUrl};
+pub use deployment::{
+    Deployment, OnlineStoreConfig, RedisDeployment, RedisServers, RedisUrl, Secret,
+    SentinelDeployment, TlsFiles,
+};
 pub use diagnostic::{Diagnostic, Rendering, Severity};
 pub use parse::{Parsed, parse, parse_deployment};
 pub use place::{Place, SourceFile, Span};

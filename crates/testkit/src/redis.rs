@@ -1,4 +1,16 @@
 //! A real Redis server for one test: on a free port of its own, with a folder of its own, gone when it is dropped.
+//!
+//! [`RedisCluster`] and [`RedisSentinel`] are several of them; [`Proxy`] stands between a client and one, and breaks
+//! what passes; [`tls`] has certificates.
+
+mod cluster;
+mod proxy;
+mod sentinel;
+pub mod tls;
+
+pub use cluster::{NODES, PRIMARIES, RedisCluster};
+pub use proxy::Proxy;
+pub use sentinel::{MASTER, RedisSentinel};
 
 use std::{
     collections::{BTreeMap, hash_map::RandomState},
@@ -25,10 +37,37 @@ const ATTEMPTS: usize = 20;
 /// tests.
 #[derive(Debug)]
 pub struct RedisServer {
+    program: Program,
     port: u16,
     options: Vec<String>,
     folder: TempDir,
     process: Option<Child>,
+}
+
+/// What runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Redis,
+    Valkey,
+    /// `redis-server --sentinel`, whose configuration is the first option, a text.
+    Sentinel,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Redis | Self::Sentinel => "redis-server",
+            Self::Valkey => "valkey-server",
+        }
+    }
+
+    /// What it says when it is ready.
+    fn ready(self) -> &'static str {
+        match self {
+            Self::Redis | Self::Valkey => "Ready to accept connections",
+            Self::Sentinel => "+monitor master",
+        }
+    }
 }
 
 impl RedisServer {
@@ -45,9 +84,28 @@ impl RedisServer {
     /// # Panics
     /// When `redis-server` is not installed or does not start.
     pub fn start_with(options: &[&str]) -> Self {
+        Self::run(Program::Redis, options)
+    }
+
+    /// Starts a Valkey server, which speaks as Redis does; none when `valkey-server` is not installed.
+    ///
+    /// # Panics
+    /// When it is installed and does not start.
+    pub fn valkey() -> Option<Self> {
+        let installed = Command::new(Program::Valkey.name())
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        installed.ok()?;
+        Some(Self::run(Program::Valkey, &[]))
+    }
+
+    fn run(program: Program, options: &[&str]) -> Self {
         let mut log = String::new();
         for attempt in 0..ATTEMPTS {
             let mut server = Self {
+                program,
                 port: free_port(attempt),
                 options: options.iter().map(|&option| option.to_owned()).collect(),
                 folder: tempfile::tempdir().expect("a temporary folder"),
@@ -59,7 +117,8 @@ impl RedisServer {
                 Err(why) => log = why,
             }
         }
-        panic!("redis-server did not start on any of {ATTEMPTS} ports; the last said:\n{log}");
+        let name = program.name();
+        panic!("{name} did not start on any of {ATTEMPTS} ports; the last said:\n{log}");
     }
 
     /// `redis://127.0.0.1:port`, the same after a restart.
@@ -118,6 +177,49 @@ impl RedisServer {
         }
     }
 
+    /// Starts the server again after [`Self::kill`] without waiting until it is ready. Whether it becomes ready nobody
+    /// says.
+    ///
+    /// # Panics
+    /// When it is running.
+    pub fn restart_unready(&mut self) {
+        assert!(self.process.is_none(), "the server runs already");
+        let (process, _) = self.spawn();
+        self.process = Some(process);
+    }
+
+    /// Closes the connections to all replicas. One that is stopped misses what is written from now on.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn drop_replicas(&self) {
+        let _: i64 = self.command(&["CLIENT", "KILL", "TYPE", "replica"]);
+    }
+
+    /// Whether it was killed and not started again.
+    pub fn is_killed(&self) -> bool {
+        self.process.is_none()
+    }
+
+    /// Sends a command, and gives its answer.
+    ///
+    /// # Panics
+    /// When the server does not answer, or with an error.
+    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words.first().expect("a command has a name"));
+        for word in words.iter().skip(1) {
+            command.arg(word);
+        }
+        command
+            .query(&mut self.connection())
+            .unwrap_or_else(|err| panic!("{words:?} at {}: {err}", self.address()))
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Pauses the server with SIGSTOP: it keeps its connections and answers nothing.
     pub fn stop(&self) {
         self.signal("-STOP");
@@ -148,26 +250,8 @@ impl RedisServer {
 
     /// Starts the server and waits until it says that it is ready. An error is what it said instead.
     fn try_start(&mut self) -> Result<(), String> {
-        let spawned = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--port", &self.port.to_string()])
-            .arg("--dir")
-            .arg(self.folder.path())
-            .args(&self.options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut process = spawned.unwrap_or_else(|err| {
-            panic!(
-                "redis-server cannot be run ({err}); install it, on Debian and Ubuntu with \
-                 `apt-get install redis-server`, on macOS with `brew install redis`"
-            )
-        });
-        let output = process.stdout.take().expect("the output is piped");
-        let (lines, said) = channel();
-        std::thread::spawn(move || forward(BufReader::new(output), &lines));
-        match wait_until_ready(&said) {
+        let (mut process, said) = self.spawn();
+        match wait_until_ready(&said, self.program.ready()) {
             Ok(()) => {
                 self.process = Some(process);
                 Ok(())
@@ -178,6 +262,44 @@ impl RedisServer {
                 Err(format!("{log}(ended: {status:?})"))
             }
         }
+    }
+
+    fn spawn(&self) -> (Child, Receiver<String>) {
+        let name = self.program.name();
+        let mut command = Command::new(name);
+        match (self.program, self.options.split_first()) {
+            (Program::Sentinel, Some((config, options))) => {
+                let file = self.folder.path().join("sentinel.conf");
+                // What it has learned it writes there.
+                if !file.exists() {
+                    std::fs::write(&file, config).expect("a file can be written");
+                }
+                command.arg(file).arg("--sentinel").args(options);
+            }
+            _ => {
+                command
+                    .args(["--save", "", "--appendonly", "no"])
+                    .args(&self.options);
+            }
+        }
+        let spawned = command
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+            .arg("--dir")
+            .arg(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut process = spawned.unwrap_or_else(|err| {
+            panic!(
+                "{name} cannot be run ({err}); install it, on Debian and Ubuntu with \
+                 `apt-get install redis-server`, on macOS with `brew install redis`"
+            )
+        });
+        let output = process.stdout.take().expect("the output is piped");
+        let (lines, said) = channel();
+        std::thread::spawn(move || forward(BufReader::new(output), &lines));
+        (process, said)
     }
 }
 
@@ -198,13 +320,13 @@ fn forward(output: impl BufRead, lines: &Sender<String>) {
     }
 }
 
-fn wait_until_ready(said: &Receiver<String>) -> Result<(), String> {
+fn wait_until_ready(said: &Receiver<String>, ready: &str) -> Result<(), String> {
     let deadline = Instant::now() + START_TIMEOUT;
     let mut log = String::new();
     loop {
         match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
-                if line.contains("Ready to accept connections") {
+                if line.contains(ready) {
                     return Ok(());
                 }
                 log.push_str(&line);
@@ -213,6 +335,18 @@ fn wait_until_ready(said: &Receiver<String>) -> Result<(), String> {
             Err(RecvTimeoutError::Timeout) => return Err(format!("{log}(not ready in time)")),
             Err(RecvTimeoutError::Disconnected) => return Err(log),
         }
+    }
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+/// When it does not for a long time.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + START_TIMEOUT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::{cell::Cell, fmt::Write as _, time::Duration};
 
-use vintner_testkit::redis::RedisServer;
+use vintner_testkit::redis::{RedisCluster, RedisServer};
 
 use crate::{
     harness::Repo,
     interrupt::{Calls, Stopped, count, kill, spread, stop},
-    stores::{Deployment, assert_alike},
+    stores::{Deployment, Entries, assert_alike},
 };
 
 /// The moment at which all commands run, after everything in the data.
@@ -257,4 +257,51 @@ fn a_run_inside_another_run_ends_as_one() {
         deployments.len() - 2
     );
     assert_alike(&deployments);
+}
+
+/// The rows of an online store, without the notes of how far it is loaded: those of a cluster say in which life they hold.
+fn rows(entries: Entries) -> Entries {
+    let is_row = |key: &[u8]| !key.starts_with(b"vn:progress:");
+    entries.into_iter().filter(|(key, _)| is_row(key)).collect()
+}
+
+#[test]
+fn a_cluster_whose_primary_is_killed_is_filled_by_the_next_run() {
+    let redis = Redis::start(&[]);
+    let (clean, calls) = clean(&redis, &|_| (), Calls::Socket);
+    let mut cluster = RedisCluster::start(Duration::from_secs(1));
+    let (repo, database) = redis.repo();
+    let urls: Vec<String> = cluster
+        .urls()
+        .iter()
+        .map(|url| format!("\"{url}\""))
+        .collect();
+    repo.replace(
+        "vintner.yaml",
+        &format!("url: \"{}\"", redis.server.database_url(database)),
+        &format!("cluster: [{}]", urls.join(", ")),
+    );
+    let stopped = stopped_before(&repo, calls / 2);
+    cluster.node(0).kill();
+    let (ended, took) = stopped.go_on();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(took < 2 * DEADLINE, "it took {took:?}");
+    assert!(
+        ended.stderr.contains("the online store Redis Cluster at "),
+        "{ended:?}"
+    );
+    cluster.wait_for_failover(0, 0);
+    repo.done(&MATERIALIZE);
+    let (got, want) = (rows(cluster.entries()), rows(clean.online));
+    assert!(
+        want.len() > CUSTOMERS,
+        "the clean run left {} rows",
+        want.len()
+    );
+    assert!(
+        got == want,
+        "{} rows, and a clean run leaves {}",
+        got.len(),
+        want.len()
+    );
 }

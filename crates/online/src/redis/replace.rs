@@ -2,54 +2,48 @@
 
 use vintner_core::{ProjectName, ViewId};
 
-use super::{RedisStore, WRITE_BYTES, WRITE_ROWS, lifetime, row_key};
-use crate::{
-    error::OnlineError,
-    store::{Expiry, Replacement},
+use super::{
+    WRITE_BYTES, WRITE_ROWS,
+    errors::{Failure, integer},
+    keys::row_key,
+    script::REPLACE_ROW,
+    servers::{Servers, within},
+    write::lifetime,
 };
+use crate::store::{Expiry, Replacement};
 
-/// Replaces a value that is what was seen. 1: done. 0: there is something else, or nothing.
-const REPLACE_SCRIPT: &str = r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == 'gone' then
-    redis.call('DEL', KEYS[1])
-elseif ARGV[2] == 'forever' then
-    redis.call('SET', KEYS[1], ARGV[3])
-else
-    redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2])
-end
-return 1
-";
-
+/// Replaces or deletes, batch by batch, and says how many rows changed.
 pub(super) async fn replace(
-    store: &RedisStore,
+    servers: &Servers,
     project: &ProjectName,
     view: &ViewId,
     expiry: Option<Expiry>,
     replacements: &[Replacement],
-) -> Result<u64, OnlineError> {
-    let action = format!("replace rows of {view}");
+) -> Result<u64, Failure> {
     let mut changed = 0;
     let mut rest = replacements.iter().peekable();
     while rest.peek().is_some() {
-        let mut pipeline = redis::pipe();
+        let mut commands = Vec::new();
         let mut bytes = 0;
-        while let Some(one) = rest.next_if(|_| pipeline.len() < WRITE_ROWS && bytes < WRITE_BYTES) {
+        while let Some(one) = rest.next_if(|_| commands.len() < WRITE_ROWS && bytes < WRITE_BYTES) {
             let row = one.row.as_ref();
             let packed = row.map(|row| row.as_bytes()).unwrap_or_default();
             bytes += one.seen.len() + packed.len();
+            let key = row_key(project, view, &one.key);
             // The script goes along each time: what is replaced is rare.
-            pipeline
-                .cmd("EVAL")
-                .arg(REPLACE_SCRIPT)
+            let mut command = redis::cmd("EVAL");
+            command
+                .arg(REPLACE_ROW)
                 .arg(1)
-                .arg(row_key(project, view, &one.key))
+                .arg(&key)
                 .arg(&one.seen[..])
                 .arg(row.map_or_else(|| "gone".to_owned(), |row| lifetime(expiry, row)))
                 .arg(packed);
+            commands.push(servers.keyed(&key, command));
         }
-        let counts: Vec<u64> = store.query(&pipeline, &action).await?;
-        changed += counts.iter().sum::<u64>();
+        for answer in within(servers.send(commands)).await? {
+            changed += u64::try_from(integer(answer)?).unwrap_or_default();
+        }
     }
     Ok(changed)
 }

@@ -1,17 +1,17 @@
-//! Random histories of writes and reads: the embedded store, Redis with and without a near cache, and a naive model agree
-//! on every answer.
+//! Random histories of writes and reads: the embedded store, Redis with and without a near cache, a Redis Cluster, and a
+//! naive model agree on every answer.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use vintner_core::{ProjectName, Timestamp, Ttl, Value};
 use vintner_registry::model::{Layout, ViewRevision};
-use vintner_testkit::redis::RedisServer;
+use vintner_testkit::redis::{RedisCluster, RedisServer};
 
 use super::{feature, key, plan, revision, suite::empty, time, us};
 use crate::{
     EmbeddedStore, Expiry, NearCache, OnlineFeatures, OnlineRow, OnlineStore, RedisStore,
-    RowLayout, Status, WriteReport, get_features,
+    RowLayout, Status, WriteReport, get_features, redis::tests::cluster::config as cluster_config,
 };
 
 const HOUR: i64 = 3_600_000_000;
@@ -253,6 +253,33 @@ async fn check(
     }
 }
 
+/// Draws histories and checks them, each in a project of its own.
+fn check_all(runtime: &tokio::runtime::Runtime, stores: &[Arc<dyn OnlineStore>], histories: u32) {
+    let case = (
+        prop::option::of(Just(TTL)),
+        prop::collection::vec(step(), 1..12),
+    );
+    let number = std::cell::Cell::new(0);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(histories));
+    let outcome = runner.run(&case, |(ttl, history)| {
+        number.set(number.get() + 1);
+        let project = format!("history{}", number.get()).parse().unwrap();
+        runtime.block_on(check(stores, &project, ttl, &history));
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// Each entity has a slot of its own, so a history is spread over the nodes.
+#[test]
+fn a_cluster_agrees_with_the_model_on_every_history() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let cluster = RedisCluster::start(Duration::from_secs(15));
+    let store = Arc::new(RedisStore::new(cluster_config(&cluster)).unwrap());
+    let _context = runtime.enter();
+    check_all(&runtime, &[store], 64);
+}
+
 #[test]
 fn all_stores_agree_with_the_model_on_every_history() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -272,19 +299,7 @@ fn all_stores_agree_with_the_model_on_every_history() {
             Arc::clone(&cached) as _,
         ]
     });
-    let case = (
-        prop::option::of(Just(TTL)),
-        prop::collection::vec(step(), 1..12),
-    );
-    let number = std::cell::Cell::new(0);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(256));
-    let outcome = runner.run(&case, |(ttl, history)| {
-        number.set(number.get() + 1);
-        let project = format!("history{}", number.get()).parse().unwrap();
-        runtime.block_on(check(&stores, &project, ttl, &history));
-        Ok(())
-    });
-    outcome.unwrap();
+    check_all(&runtime, &stores, 256);
     let stats = cached.cache_stats().unwrap();
     let hits: u64 = stats.views.iter().map(|view| view.hits).sum();
     assert!(hits > 0, "{stats:?}");

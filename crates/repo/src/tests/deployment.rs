@@ -1,7 +1,7 @@
 //! What is wrong with `vintner.yaml`.
 
 use super::{DEPLOYMENT, env, report, report_deployment};
-use crate::{OnlineStoreConfig, RepoFile, parse_deployment};
+use crate::{OnlineStoreConfig, RedisDeployment, RedisServers, RepoFile, parse_deployment};
 
 fn with_online_store(store: &str) -> String {
     report_deployment(&format!(
@@ -271,18 +271,6 @@ fn an_online_store_that_is_not_right() {
        ╰────
       help: add `url: "redis://127.0.0.1:6379"`
     "#);
-    insta::assert_snapshot!(with_online_store("{type: redis, cluster: [\"redis://a\", \"redis://b\"]}"), @r#"
-    repo::not_supported
-
-      error: Redis Cluster is not supported yet
-       ╭─[vintner.yaml:4:38]
-     3 │ offline_store: o
-     4 │ online_store: {type: redis, cluster: ["redis://a", "redis://b"]}
-       ·                                      ─────────────┬────────────
-       ·                                                   ╰── a cluster
-       ╰────
-      help: name one server instead: url: "redis://127.0.0.1:6379"
-    "#);
     insta::assert_snapshot!(with_online_store("{type: redis, url: localhost:6379}"), @r#"
     repo::bad_url
 
@@ -321,7 +309,7 @@ fn a_password_in_clear() {
        ·                                               ────┬───
        ·                                                   ╰── unknown field
        ╰────
-      help: the fields are `type`, `path`, `url` and `cluster`
+      help: the fields are `type`, `path`, `url`, `cluster`, `sentinel` and `tls`
 
     repo::secret_in_clear
 
@@ -358,7 +346,11 @@ fn variables_are_expanded_and_what_they_hold_is_not_printed() {
     assert_eq!(diagnostics, []);
     let deployment = deployment.unwrap();
     assert_eq!(deployment.offline_store, "${o}");
-    let OnlineStoreConfig::Redis { url } = &deployment.online_store else {
+    let OnlineStoreConfig::Redis(RedisDeployment {
+        servers: RedisServers::One(url),
+        ..
+    }) = &deployment.online_store
+    else {
         panic!("{deployment:?}");
     };
     assert_eq!(url.reveal(), "redis://:hunter2@db:6379");
@@ -367,9 +359,14 @@ fn variables_are_expanded_and_what_they_hold_is_not_printed() {
         project: "flights",
         registry: "r",
         offline_store: "${o}",
-        online_store: Redis {
-            url: RedisUrl(redis://:***@db:6379),
-        },
+        online_store: Redis(
+            RedisDeployment {
+                servers: One(
+                    RedisUrl(redis://:***@db:6379),
+                ),
+                tls: None,
+            },
+        ),
     }
     "#);
 }
@@ -388,4 +385,72 @@ fn a_variable_that_is_not_set() {
        ╰────
       help: set REDIS_PASSWORD in the environment, or give a default: ${REDIS_PASSWORD:-default}
     ");
+}
+
+/// What is read of an online store without fault.
+fn read_online_store(store: &str) -> RedisDeployment {
+    let file = RepoFile {
+        path: "vintner.yaml".to_owned(),
+        text: format!("project: flights\nregistry: r\noffline_store: o\nonline_store: {store}\n"),
+    };
+    let (deployment, diagnostics) = parse_deployment(&file, &env);
+    match deployment.map(|deployment| deployment.online_store) {
+        Some(OnlineStoreConfig::Redis(redis)) => redis,
+        other => panic!("{other:?}: {diagnostics:?}"),
+    }
+}
+
+#[test]
+fn redis_in_all_its_forms() {
+    insta::assert_debug_snapshot!(
+        [
+            "{type: redis, url: \"rediss://db\"}",
+            "{type: redis, url: \"rediss://db\", tls: {ca: ca.crt, cert: a.crt, key: a.key}}",
+            "{type: redis, cluster: [\"rediss://me:hunter2@a:7000\", \"rediss://me:hunter2@b\"], tls: {}}",
+            "{type: redis, sentinel: {master: m, nodes: [\"a:1\", b, \"[::1]:3\"]}}",
+            "{type: redis, tls: {ca: \"${CA:-ca.crt}\"}, sentinel: {master: m, nodes: [a], user: me, password: hunter2, \
+             sentinel_user: you, sentinel_password: hunter3}}",
+        ]
+        .map(read_online_store)
+    );
+}
+
+#[test]
+fn redis_that_is_not_said_right() {
+    let mistakes = [
+        "{type: redis, tls: {ca: ca.crt}}",
+        "{type: redis, url: \"redis://a\", cluster: [\"redis://b\"]}",
+        "{type: redis, cluster: \"redis://a\"}",
+        "{type: redis, cluster: []}",
+        "{type: redis, cluster: [\"redis://a\", b]}",
+        "{type: redis, cluster: [\"redis://me:hunter2@a\", \"redis://me:hunter3@b\"]}",
+        "{type: redis, cluster: [\"redis://a\", \"rediss://b\"]}",
+        "{type: redis, cluster: [\"redis://a/3\"]}",
+        "{type: redis, sentinel: {nodes: [a]}}",
+        "{type: redis, sentinel: {master: m, nodes: []}}",
+        "{type: redis, sentinel: {master: m, nodes: [\"redis://me:hunter2@a\"]}}",
+        "{type: redis, sentinel: {master: m, nodes: [a], pasword: secret}}",
+        "{type: redis, sentinel: {master: 7, nodes: a}}",
+        "{type: redis, sentinel: {master: m, nodes: [a], password: \"${NOT_SET}\"}}",
+        "{type: redis, url: \"redis://a\", tls: {ca: ca.crt}}",
+        "{type: redis, url: \"rediss://a\", tls: {cert: a.crt}}",
+        "{type: redis, url: \"rediss://a\", tls: {key: a.key}}",
+        "{type: redis, url: \"rediss://a\", tls: {ca: }}",
+        "{type: redis, url: \"rediss://a\", tls: {certificate: a.crt}}",
+        "{type: redis, url: \"rediss://a\", tls: yes}",
+        "{type: redis, url: \"rediss://a#insecure\"}",
+        "{type: redis, url: \"redis://a/database\"}",
+        "{type: embedded, path: p, tls: {ca: ca.crt}, sentinel: {master: m, nodes: [a]}}",
+    ];
+    let reports = mistakes.map(|store| format!("{store}\n\n{}", with_online_store(store)));
+    let said = reports
+        .join("\n\n---\n\n")
+        .replace("hunter2", "SECRET2")
+        .replace("hunter3", "SECRET3");
+    // The first line of each is the mistake itself; below it no secret may stand.
+    for report in &reports {
+        let (_, below) = report.split_once("\n\n").unwrap();
+        assert!(!below.contains("hunter"), "{below}");
+    }
+    insta::assert_snapshot!(said);
 }
