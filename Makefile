@@ -34,6 +34,12 @@ mutants: ## Check that a change of the time rule or of the join fails a test (ne
 	PROPTEST_CASES=64 PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 INSTA_UPDATE=no \
 		cargo mutants $(foreach file,$(MUTATED),--file '$(file)')
 
+.PHONY: fuzz
+fuzz: ## Look for bytes that the row codec does not stand (needs cargo-fuzz and a nightly compiler); ARGS="-- -max_total_time=60"
+	@cargo fuzz --version >/dev/null 2>&1 || { \
+		echo "make fuzz needs cargo-fuzz: rustup toolchain install nightly && cargo install cargo-fuzz"; exit 1; }
+	cargo +nightly fuzz run row_codec $(ARGS)
+
 .PHONY: release
 release: ## Build the optimized binary
 	cargo build --locked --release --package vintner-cli

@@ -34,6 +34,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// What is shared with the fuzzer names the crate as the fuzzer does.
+#[cfg(test)]
+extern crate self as vintner_online;
+
 pub mod config;
 pub mod deletion;
 pub mod embedded;

@@ -62,6 +62,7 @@ features:
 lookback: 7d
 offline: true
 online: true
+near_cache: 64MiB
 ---
 kind: feature_view
 name: airport_facts
@@ -244,6 +245,11 @@ fn a_repo_without_fault_has_no_diagnostics() {
             ),
             offline: true,
             online: true,
+            near_cache: Some(
+                ByteSize(
+                    67108864,
+                ),
+            ),
             about: About {
                 description: "",
                 owner: "",
@@ -266,6 +272,7 @@ fn a_repo_without_fault_has_no_diagnostics() {
             lookback: None,
             offline: true,
             online: true,
+            near_cache: None,
             about: About {
                 description: "",
                 owner: "",

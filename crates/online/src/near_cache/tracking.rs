@@ -85,18 +85,23 @@ struct Link {
 pub(super) async fn track(store: Arc<dyn TrackedStore>, shared: Arc<Shared>) {
     let _ends = EndOnDrop(&shared);
     let mut pause = PROBE_INTERVAL;
+    let mut said = false;
     loop {
         let began = Moment::now();
         let why = match Session::open(&*store, &shared).await {
             Ok(session) => {
                 tracing::info!("the near cache is on");
-                pause = PROBE_INTERVAL;
+                (pause, said) = (PROBE_INTERVAL, false);
                 session.keep(&*store).await
             }
             Err(why) => why,
         };
         shared.end();
-        warn(&why);
+        // Once, not at every attempt.
+        if !said {
+            warn(&why);
+            said = true;
+        }
         if began.after(pause) > Moment::now() {
             every(pause).tick().await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -1,5 +1,7 @@
 //! The format's golden vectors, and what holds for every row.
 
+mod fuzz;
+
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};

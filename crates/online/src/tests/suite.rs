@@ -41,6 +41,7 @@ const CHECKS: &[(&str, Check)] = checks![
     a_row_replaces_what_is_not_newer,
     the_greatest_of_one_call_stays_whatever_the_order,
     of_equal_rows_the_last_stays,
+    a_write_is_read_whatever_was_read_before,
     projects_views_versions_and_keys_do_not_mix,
     answers_have_the_order_of_the_question,
     many_rows_are_written_in_one_call,
@@ -68,6 +69,7 @@ fn tagged(id: &str, time: RowTime, tag: &str) -> OnlineRow {
     row(&revision, id, time, &[Some(Value::String(tag.into()))])
 }
 
+/// What is read, twice, as a store may answer from memory the second time.
 async fn read_one(
     store: &dyn OnlineStore,
     project: &ProjectName,
@@ -75,18 +77,18 @@ async fn read_one(
     key: &EntityKey,
 ) -> Option<Bytes> {
     let keys = [key.clone()];
-    let mut rows = store
-        .read(
-            project,
-            &[Lookup {
-                view,
-                keys: &keys,
-                cache: CACHE,
-            }],
-        )
-        .await
-        .unwrap();
-    rows.pop().unwrap().pop().unwrap()
+    let lookup = Lookup {
+        view,
+        keys: &keys,
+        cache: CACHE,
+    };
+    let mut read = Vec::new();
+    for _ in 0..2 {
+        let rows = store.read(project, &[lookup]).await.unwrap();
+        read.extend(rows.into_iter().flatten());
+    }
+    assert_eq!(read[0], read[1], "{key:?} of {view}");
+    read.pop().unwrap()
 }
 
 async fn what_was_never_written_is_not_there(store: Arc<dyn OnlineStore>, project: ProjectName) {
@@ -221,6 +223,25 @@ async fn of_equal_rows_the_last_stays(store: Arc<dyn OnlineStore>, project: Proj
             .unwrap(),
         rows[0].row.as_bytes()
     );
+}
+
+async fn a_write_is_read_whatever_was_read_before(
+    store: Arc<dyn OnlineStore>,
+    project: ProjectName,
+) {
+    let view = view("again@1");
+    for event in 0..50 {
+        let row = tagged("x", time(event, 0), &event.to_string());
+        let rows = [row.clone()];
+        store.write(&project, &view, None, &rows).await.unwrap();
+        let read = read_one(&*store, &project, &view, &key("x")).await;
+        assert_eq!(read.as_deref(), Some(row.row.as_bytes()), "{event}");
+        if event % 10 == 9 {
+            let keys = [key("x")];
+            store.delete_rows(&project, &view, &keys).await.unwrap();
+            assert_eq!(read_one(&*store, &project, &view, &key("x")).await, None);
+        }
+    }
 }
 
 async fn projects_views_versions_and_keys_do_not_mix(

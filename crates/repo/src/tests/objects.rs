@@ -53,6 +53,35 @@ fn a_duration_that_is_none() {
 }
 
 #[test]
+fn a_size_that_is_none() {
+    insta::assert_snapshot!(report_view("source: weather\nnear_cache: 64 megs\n"), @r"
+    repo::bad_size
+
+      error: `64 megs` is not a size; write a number of bytes from 1, or a number and a unit as in
+      │ `64MiB`
+        ╭─[weather.yaml:14:13]
+     13 │ source: weather
+     14 │ near_cache: 64 megs
+        ·             ───┬───
+        ·                ╰── not a size
+        ╰────
+      help: write something like `64MiB`
+    ");
+    insta::assert_snapshot!(report_view("source: weather\nnear_cache: 0\n"), @r"
+    repo::bad_size
+
+      error: `0` is not a size; write a number of bytes from 1, or a number and a unit as in `64MiB`
+        ╭─[weather.yaml:14:13]
+     13 │ source: weather
+     14 │ near_cache: 0
+        ·             ┬
+        ·             ╰── not a size
+        ╰────
+      help: write something like `64MiB`
+    ");
+}
+
+#[test]
 fn a_type_that_is_none() {
     insta::assert_snapshot!(
         report_definitions("kind: entity\nname: a\njoin_keys: {id: float64, b: strng, c: [int64]}\n"),

@@ -69,7 +69,7 @@ fn every_part_of_an_object_has_its_place() {
     Element { field: "entities", value: "none" } weather.yaml:29:11 [airport]
     QueryPosition { line: 2, column: 6 } weather.yaml:33:8 weather
     Field("path") weather.yaml:17:7 ${DATA:-data}/weather.parquet
-    Element { field: "features", value: "airport_weather:temp" } weather.yaml:51:27 "airport_weather:temp"
+    Element { field: "features", value: "airport_weather:temp" } weather.yaml:52:27 "airport_weather:temp"
     Entry { field: "join_keys", name: "country" } weather.yaml:13:3 country
     Name vintner.yaml:1:10 flights
     Field("online_store.path") vintner.yaml:4:38 .vintner/online
