@@ -136,7 +136,9 @@ impl ViewCache {
             fetch.turn += 1;
             self.rows.invalidate(key.as_bytes());
         } else if fetch.turn == began.0 {
-            self.rows.insert(key.as_bytes().into(), row.clone());
+            // A copy of its own: the row may be a part of a large answer, all of which it would keep.
+            let own = row.as_deref().map(Bytes::copy_from_slice);
+            self.rows.insert(key.as_bytes().into(), own);
         }
         fetch.seen = Some(row.clone());
         leave(&mut fetches, key);

@@ -1,19 +1,24 @@
 //! One new connection to one server: TCP, TLS, login and database.
 
-use std::{path::Path, sync::Once};
+use std::{io, path::Path, sync::Once};
 
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, TlsCertificates,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+    io::tcp::{
+        TcpSettings,
+        socket2::{SockRef, TcpKeepalive},
+    },
 };
+use tokio::net::TcpStream;
 
 use super::{
     KEEPALIVE,
     address::Address,
     config::{Login, TlsFiles},
-    errors::{Failure, Fault},
-    server::Connected,
+    errors::{Failure, Fault, sound, text},
+    pipe::{Pipe, command},
+    server::{Connected, field},
 };
 
 /// How the servers of a deployment are asked. Not printed: it has the password.
@@ -61,6 +66,49 @@ impl Access {
         Ok(Connected::new(connection, address, self.tls.is_some()))
     }
 
+    /// A second connection to where `connected` leads, for reads; none over TLS, where reads go over the first. Not
+    /// bounded in time either.
+    pub(super) async fn pipe(
+        &self,
+        address: &Address,
+        run_id: &str,
+    ) -> Result<Option<Pipe>, Failure> {
+        if self.tls.is_some() {
+            return Ok(None);
+        }
+        let lost = |err: io::Error| Failure::from(RedisError::from(err));
+        let Address { host, port } = address;
+        let stream = TcpStream::connect((host.as_str(), *port))
+            .await
+            .map_err(lost)?;
+        prepare(&stream).map_err(lost)?;
+        let pipe = Pipe::new(stream);
+        let settings = &self.settings;
+        let login: Vec<&str> = [settings.username(), settings.password()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let database = settings.db().to_string();
+        let ask = async |name: &str, arguments: &[&str]| {
+            let arguments = arguments.iter().map(|text| text.as_bytes());
+            let answer = pipe.ask(|out| command(out, name, arguments)).await;
+            let answer = redis::parse_redis_value(&answer.map_err(lost)?)?;
+            sound(answer)
+        };
+        if settings.password().is_some() {
+            ask("AUTH", &login).await?;
+        }
+        if settings.db() != 0 {
+            ask("SELECT", &[&database]).await?;
+        }
+        // Between the two connections another server may have come to the address.
+        let server = text(ask("INFO", &["server"]).await?)?;
+        match field(&server, "run_id") == Some(run_id) {
+            true => Ok(Some(pipe)),
+            false => Err(lost(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+
     fn why_lost(&self, err: RedisError) -> Failure {
         match &self.tls {
             Some(_) => Failure::from(err).over_tls(),
@@ -100,6 +148,15 @@ impl Access {
             }
         }
     }
+}
+
+/// As the connections that the client makes.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(super::LOST_TIMEOUT))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
 /// The process has two libraries for TLS linked in, so one must be named; whoever named one before is right.

@@ -18,6 +18,11 @@ pub(super) async fn fetch<K: AsRef<[u8]>>(
     servers: &Servers,
     keys: &[K],
 ) -> Result<Vec<Option<Bytes>>, Failure> {
+    if let Servers::One(server) = servers
+        && let Some(values) = server.fetch(keys).await?
+    {
+        return Ok(values);
+    }
     let slots = keys.iter().map(|key| servers.slot(key.as_ref()));
     let mut places: Vec<Place> = slots.zip(0..).collect();
     places.sort_unstable();

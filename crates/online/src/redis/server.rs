@@ -12,16 +12,19 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use futures::FutureExt;
-use redis::{Pipeline, Value, aio::MultiplexedConnection};
+use bytes::Bytes;
+use futures::{FutureExt, future::try_join_all};
+use redis::{Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    CONNECT_TIMEOUT, CONNECTIONS, RESPONSE_TIMEOUT,
+    CONNECT_TIMEOUT, CONNECTIONS, READ_KEYS, RESPONSE_TIMEOUT,
     address::Address,
     attempt::Attempt,
     connect::Access,
-    errors::{Failure, Fault, code, text},
+    errors::{Failure, Fault, code, sound, text},
+    pipe::{Pipe, command},
+    resp,
     sentinel::Sentinels,
 };
 use crate::near_cache::TrackedServer;
@@ -52,6 +55,8 @@ struct Link {
 /// A connection that was made.
 pub(super) struct Connected {
     connection: MultiplexedConnection,
+    /// For reads, where they need not go over `connection`.
+    pipe: Option<Pipe>,
     address: Address,
     made: Instant,
     /// Since when the server owes an answer: milliseconds after `made`, and one; 0 when it owes none that is older
@@ -107,6 +112,69 @@ impl Server {
             Err(failure) if !failure.is_lost() => Err(failure),
             _ => self.exchange(pipeline).await,
         }
+    }
+
+    /// The values of keys in their order; none when reads have no connection of their own here. Once more on a new
+    /// connection when the one at hand is lost.
+    pub(super) async fn fetch<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+    ) -> Result<Option<Vec<Option<Bytes>>>, Failure> {
+        match self.fetch_once(keys).await {
+            Err(failure) if failure.is_lost() => self.fetch_once(keys).await,
+            answer => answer,
+        }
+    }
+
+    async fn fetch_once<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+    ) -> Result<Option<Vec<Option<Bytes>>>, Failure> {
+        let link = self.link();
+        let connected = link
+            .connected(&self.place)
+            .await
+            .map_err(|err| self.named(err))?;
+        let Some(pipe) = &connected.pipe else {
+            return Ok(None);
+        };
+        connected.asks();
+        let parts = keys.chunks(READ_KEYS).map(async |keys| {
+            let keys = keys.iter().map(AsRef::as_ref);
+            let count = keys.len();
+            let answer = pipe.ask(|out| command(out, "MGET", keys)).await?;
+            Ok::<_, RedisError>((answer, count))
+        });
+        let answers = match keys.len() {
+            0..=READ_KEYS => {
+                let mut answers = Vec::with_capacity(1);
+                for part in parts {
+                    answers.push(part.await);
+                }
+                answers.into_iter().collect()
+            }
+            _ => try_join_all(parts).await,
+        };
+        let answers: Vec<_> = answers.map_err(|err| {
+            link.forget(&connected);
+            self.named(err.into())
+        })?;
+        connected.waiting.store(0, Ordering::Relaxed);
+        let mut values = Vec::new();
+        for (answer, count) in answers {
+            let mut part = strings(&answer).map_err(|err| self.named(err))?;
+            if part.len() != count {
+                return Err(Fault::Unexpected(
+                    "the answer has another number of values than were asked for",
+                )
+                .into());
+            }
+            match values.is_empty() {
+                true => values = part,
+                false => values.append(&mut part),
+            }
+        }
+        Ok(Some(values))
     }
 
     /// Which process the connection leads to, and how to reach it with another one. A replica is no answer.
@@ -185,11 +253,23 @@ impl Connected {
     pub(super) fn new(connection: MultiplexedConnection, address: &Address, is_tls: bool) -> Self {
         Self {
             connection,
+            pipe: None,
             address: address.clone(),
             made: Instant::now(),
             waiting: AtomicU64::new(0),
             is_unproven: AtomicBool::new(is_tls),
         }
+    }
+
+    /// With a connection for reads to the same process.
+    async fn with_pipe(mut self, access: &Access) -> Result<Self, Failure> {
+        let mut question = redis::pipe();
+        question.cmd("INFO").arg("server");
+        let answer = self.exchange(&question).await?.pop();
+        let server = text(answer.unwrap_or(Value::Nil))?;
+        let run_id = field(&server, "run_id").unwrap_or_default();
+        self.pipe = access.pipe(&self.address, run_id).await?;
+        Ok(self)
     }
 
     /// Sends a pipeline on this very connection.
@@ -230,13 +310,30 @@ impl Connected {
     }
 }
 
+/// The strings of an answer, which may be an error of the server's instead.
+fn strings(answer: &Bytes) -> Result<Vec<Option<Bytes>>, Failure> {
+    match resp::strings(answer) {
+        Ok(Some(strings)) => Ok(strings),
+        Ok(None) => {
+            sound(redis::parse_redis_value(answer)?)?;
+            Err(Fault::Unexpected("a value is no bytes").into())
+        }
+        Err(_) => Err(Fault::Unexpected("its bytes are not of the protocol").into()),
+    }
+}
+
 /// Connects, within [`CONNECT_TIMEOUT`].
 async fn connect(place: &Place) -> Result<Arc<Connected>, Failure> {
     let connect = async {
         match place {
             Place::Node(access, address) => access.connect(address).await,
-            Place::Primary(access, address) => primary(access, address).await,
-            Place::Master(sentinels) => sentinels.master().await,
+            Place::Primary(access, address) => {
+                primary(access, address).await?.with_pipe(access).await
+            }
+            Place::Master(sentinels) => {
+                let connected = sentinels.master().await?;
+                connected.with_pipe(sentinels.access()).await
+            }
         }
     };
     match timeout(CONNECT_TIMEOUT, connect).await {
