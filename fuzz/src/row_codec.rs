@@ -7,7 +7,7 @@ use vintner_registry::model::Layout;
 const FINGERPRINT: std::ops::Range<usize> = 17..21;
 
 /// Layouts that have every type, every kind of slot, and a bitmap of none, one and two bytes.
-pub fn layouts() -> Vec<RowLayout> {
+pub(super) fn layouts() -> Vec<RowLayout> {
     [
         "",
         "a:int64",
@@ -36,7 +36,7 @@ fn layout(fields: &str) -> RowLayout {
 ///
 /// # Panics
 /// When reading panics, or when what is read is encoded in another way than in these bytes.
-pub fn check(layout: &RowLayout, bytes: &[u8]) {
+pub(super) fn check(layout: &RowLayout, bytes: &[u8]) {
     check_exactly(layout, bytes);
     let mut bytes = bytes.to_vec();
     if let Some(fingerprint) = bytes.get_mut(FINGERPRINT) {

@@ -18,6 +18,9 @@ use hashbrown::HashMap;
 use moka::sync::Cache;
 use vintner_core::{ByteSize, EntityKey};
 
+/// An entity key's bytes.
+type Key = Box<[u8]>;
+
 /// The packed row of an entity, or that there is none.
 pub(super) type Row = Option<Bytes>;
 
@@ -31,7 +34,7 @@ const SHARDS: usize = 16;
 /// The rows of one view version.
 pub(super) struct ViewCache {
     budget: ByteSize,
-    rows: Cache<Box<[u8]>, Row, RandomState>,
+    rows: Cache<Key, Row, RandomState>,
     fetches: [Mutex<Fetches>; SHARDS],
     hasher: RandomState,
     counters: Arc<ViewCounters>,
@@ -47,7 +50,7 @@ pub(super) struct ViewCounters {
     pub(super) invalidations: AtomicU64,
 }
 
-type Fetches = HashMap<Box<[u8]>, Fetch, RandomState>;
+type Fetches = HashMap<Key, Fetch, RandomState>;
 
 /// The fetches of one key that are under way. Gone when the last of them has ended.
 #[derive(Debug, Default)]
@@ -76,7 +79,7 @@ impl ViewCache {
     pub(super) fn new(budget: ByteSize, counters: Arc<ViewCounters>) -> Self {
         let rows = Cache::builder()
             .max_capacity(budget.bytes())
-            .weigher(|key: &Box<[u8]>, row: &Row| {
+            .weigher(|key: &Key, row: &Row| {
                 let row = row.as_ref().map_or(0, Bytes::len);
                 u32::try_from(ENTRY_OVERHEAD + key.len() + row).unwrap_or(u32::MAX)
             })

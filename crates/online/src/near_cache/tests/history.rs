@@ -3,6 +3,11 @@
 //! Every key has one writer at a time, which numbers its writes from 1; a row says its number. All times are of the
 //! machine's one monotonic clock, in nanoseconds.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "no test takes that many nanoseconds or writes"
+)]
+
 use std::{collections::BTreeMap, time::Duration};
 
 /// What happened.

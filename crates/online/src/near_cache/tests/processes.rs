@@ -3,6 +3,11 @@
 //! A service is this test binary, started again to run [`serve_when_asked`] alone. It reads all keys all the time, and
 //! writes when it is told to, over a socket.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "no test takes that many nanoseconds or writes"
+)]
+
 use std::{
     io::{BufRead, BufReader, Write as _},
     net::{TcpListener, TcpStream},
@@ -146,7 +151,7 @@ async fn read_on(cache: Arc<NearCache>, stop: Arc<AtomicBool>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut last: [Option<usize>; KEYS] = [None; KEYS];
     while !stop.load(Ordering::Relaxed) {
-        for key in 0..KEYS {
+        for (key, last) in last.iter_mut().enumerate() {
             let keys = [key_of(key)];
             let lookup = Lookup {
                 view: &view(),
@@ -159,10 +164,10 @@ async fn read_on(cache: Arc<NearCache>, stop: Arc<AtomicBool>) -> Vec<Run> {
             };
             let ended = nanos(Instant::now());
             let number = number_of(rows[0][0].as_ref());
-            match last[key].map(|index| &mut runs[index]) {
+            match last.map(|index| &mut runs[index]) {
                 Some(run) if run.number == number => run.last_began = began,
                 _ => {
-                    last[key] = Some(runs.len());
+                    *last = Some(runs.len());
                     runs.push(Run {
                         process: 0,
                         key,
@@ -369,6 +374,7 @@ fn pass(time: Duration) {
     never.recv_timeout(time).unwrap_err();
 }
 
+#[expect(clippy::print_stderr, reason = "figures, for whoever looks")]
 fn show_delays(what: &str, history: &History) {
     let mut histogram = hdrhistogram::Histogram::<u64>::new(3).unwrap();
     for delay in history.delays() {

@@ -122,7 +122,9 @@ async fn every_way_in_which_a_row_changes_is_heard() {
         command.exec(&mut connection).unwrap();
     };
     let script = b"return redis.call('SET', KEYS[1], 'new')";
-    let cases: [(&str, &[&[u8]], Option<&[u8]>); 12] = [
+    /// What is done, in words and as a command, and what is read then.
+    type Case<'a> = (&'a str, &'a [&'a [u8]], Option<&'a [u8]>);
+    let cases: [Case<'_>; 12] = [
         ("set", &[b"SET", &row, b"new"], Some(b"new")),
         ("script", &[b"EVAL", script, b"1", &row], Some(b"new")),
         ("append", &[b"APPEND", &row, b"er"], Some(b"older")),
@@ -205,7 +207,6 @@ async fn pushes_that_the_network_holds_back_are_missed_for_no_longer_than_the_le
         set(&server, &new);
         let late = until(&cache, "new", |row, _| row == Some(new.as_bytes())).await;
         assert!(late <= LEASE, "{late:?}");
-        eprintln!("round {round}: the network held pushes back; stale for {late:?}");
         let off = |_: Option<&[u8]>, stats: &CacheStats| !stats.tracking;
         until(&cache, "off", off).await;
         proxy.freeze(false);

@@ -66,6 +66,10 @@ fn the_corpus_has_every_golden_vector() {
 }
 
 #[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "the seed is for whoever looks at a failure"
+)]
 fn no_mutation_of_the_corpus_panics_or_is_read_as_what_it_is_not() {
     let seed = std::env::var("VINTNER_FUZZ_SEED").map_or_else(
         |_| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) | 1,
