@@ -42,8 +42,8 @@
 //! **2.** A hit takes a [`Lease`] that holds. It was extended by a probe that was sent at most [`LEASE`] ago. The probe
 //! was answered on every tracking connection, and, by (c), the pushes of all writes that were acknowledged before the
 //! probe was sent had been handled by then. In the same probe the store's own connections named the servers that they
-//! read from, and these were the tracked ones. The clock is read before the row is, so a process that was stopped in
-//! between, or whose tracker was, does not take a lease for good that is not.
+//! read from, and these were the tracked ones; a cluster is asked anew which they are. The clock is read before the row
+//! is, so a process that was stopped in between, or whose tracker was, does not take a lease for good that is not.
 //!
 //! **3.** Two hits are in order as the rows in the cache are. The danger is a fetch that ends with a new row while an
 //! older one, fetched before, is in the cache or about to be put there, the push being still on its way. So the

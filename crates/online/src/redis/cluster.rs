@@ -165,15 +165,6 @@ impl Cluster {
         Ok(self.learn().await?.owners())
     }
 
-    /// The primaries that commands are sent to at this moment.
-    pub(super) async fn readers(&self) -> Result<Vec<Arc<Server>>, Failure> {
-        let map = self.map.load_full();
-        match map.is_learned {
-            true => Ok(map.owners()),
-            false => self.primaries().await,
-        }
-    }
-
     /// Asks the nodes that are known, and the first ones, for the slots. The first answer counts.
     async fn learn(&self) -> Result<Arc<Map>, Failure> {
         let map = self

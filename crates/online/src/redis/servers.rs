@@ -103,14 +103,6 @@ impl Servers {
         Ok(answers.into_iter().next().unwrap_or(Value::Nil))
     }
 
-    /// The servers that rows are read from at this moment, as far as that is known.
-    pub(super) async fn readers(&self) -> Result<Vec<Arc<Server>>, Failure> {
-        match self {
-            Self::One(server) => Ok(vec![Arc::clone(server)]),
-            Self::Cluster(cluster) => cluster.readers().await,
-        }
-    }
-
     /// The servers that together have all keys, asked for anew.
     pub(super) async fn primaries(&self) -> Result<Vec<Arc<Server>>, Failure> {
         match self {
