@@ -356,7 +356,7 @@ impl Parcel {
             Ok(got) => got,
             Err(failure) => {
                 news.trouble = Some(failure);
-                left.extend(self.asked.into_iter().map(Asked::to_its_owner));
+                left.extend(self.asked.into_iter().map(Asked::for_owner));
                 return Ok(());
             }
         };
@@ -366,7 +366,7 @@ impl Parcel {
                 Some("MOVED") => {
                     let (slot, address) = redirection(&answer, host)?;
                     news.moved.push((slot, address));
-                    left.push(asked.to_its_owner());
+                    left.push(asked.for_owner());
                 }
                 Some("ASK") => {
                     let (_, address) = redirection(&answer, host)?;
@@ -382,7 +382,7 @@ impl Parcel {
                         Some(address) => failure.map(|failure| failure.at(address)),
                         None => failure,
                     };
-                    left.push(asked.to_its_owner());
+                    left.push(asked.for_owner());
                 }
                 _ => {
                     if let Some(place) = answers.get_mut(asked.index) {
@@ -396,7 +396,7 @@ impl Parcel {
 }
 
 impl Asked {
-    fn to_its_owner(self) -> Self {
+    fn for_owner(self) -> Self {
         Self {
             moving_to: None,
             ..self

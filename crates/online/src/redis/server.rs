@@ -234,10 +234,12 @@ impl Link {
             }
             self.forget(&connected);
         }
-        let place = Arc::clone(place);
         let connected = self
             .attempt
-            .join(move || async move { connect(&place).await }.boxed())
+            .join(|| {
+                let place = Arc::clone(place);
+                async move { connect(&place).await }.boxed()
+            })
             .await?;
         self.current.store(Some(Arc::clone(&connected)));
         Ok(connected)
