@@ -80,7 +80,7 @@ async fn a_cluster_keeps_the_rules_of_every_store_while_slots_and_primaries_chan
                     let fresh = format!("moves to {to}");
                     let revision = revision("view@1", &[feature("value", "int64")], None);
                     let fresh = row(&revision, &fresh, time(0, 0), &[None]);
-                    write(&store, &[fresh.clone()]).await.unwrap();
+                    write(&store, std::slice::from_ref(&fresh)).await.unwrap();
                     assert!(read(&store, &[fresh]).await.unwrap()[0].is_some());
                 });
             });

@@ -173,6 +173,10 @@ async fn a_server_alone_is_not_taken_for_a_cluster() {
     insta::assert_snapshot!(message(&server, &err));
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "a test that is skipped says so, and why"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn valkey_keeps_the_rules_of_every_store() {
     let Some(server) = RedisServer::valkey() else {
