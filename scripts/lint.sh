@@ -17,3 +17,4 @@ else
 fi
 
 scripts/check-compose.sh
+scripts/check-alerts.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust, a C compiler and Python 3, where it is missing:
 #   * redis-server, and valkey-server where there is a package of it, from the system's packages;
+#   * promtool, where the system has a package of it: what needs it says so when it is missing;
 #   * a Python environment with the deltalake package, which reads Vintner's tables as somebody else does, and with moto,
 #     an S3 server.
 # Usage: scripts/test-setup.sh VENV_DIR
@@ -59,6 +60,12 @@ if ! command -v valkey-server >/dev/null 2>&1; then
     else
         echo "setup: the system's packages have no valkey-server beside redis-server; its test is skipped"
     fi
+fi
+
+if ! command -v promtool >/dev/null 2>&1; then
+    # Without rights, or without such a package, the checks of alerts and metrics are skipped, and say so.
+    (install prometheus prometheus prometheus prometheus) ||
+        echo "setup: promtool could not be installed; what needs it is skipped" >&2
 fi
 
 # The environment is made anew when what it should hold has changed, or when its Python has gone.

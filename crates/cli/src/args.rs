@@ -154,18 +154,42 @@ pub(crate) enum Command {
     },
     /// Delete files of tables that no version needs any more
     Vacuum(Vacuum),
-    /// Serve gRPC and Arrow Flight on one port
-    Serve {
-        /// The address; port 0 lets the system choose one
-        #[arg(long, default_value = "127.0.0.1:7600", value_name = "ADDRESS")]
-        listen: SocketAddr,
-    },
+    /// Serve gRPC and Arrow Flight on one port, with /metrics, /healthz and /readyz
+    Serve(Serve),
     /// Print a completion script for a shell
     Completions {
         /// The shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+/// `serve`
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The address; port 0 lets the system choose one
+    #[arg(long, default_value = "127.0.0.1:7600", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// The form of the log on stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT", env = "VINTNER_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// A call that takes longer is told of in the log
+    #[arg(
+        long,
+        default_value = "1s",
+        value_name = "DURATION",
+        env = "VINTNER_SLOW_CALL"
+    )]
+    pub(crate) slow_call: Ttl,
+}
+
+/// The form of a log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// `materialize`

@@ -41,7 +41,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Runs { view, limit } => materialize::runs(global, view.as_ref(), limit).await,
         Command::Compact { views } => maintenance::compact(global, views).await,
         Command::Vacuum(args) => maintenance::vacuum(global, args).await,
-        Command::Serve { listen } => serve::serve(global, listen).await,
+        Command::Serve(args) => serve::serve(global, &args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vintner", &mut script);

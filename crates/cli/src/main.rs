@@ -13,6 +13,7 @@ mod exit;
 mod json;
 mod output;
 mod progress;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 //!
 //! Start at [`time`]: [`VisibilityRule`] is the one rule that decides which feature row counts for which moment.
 //! [`EntityKey`] is the one byte encoding of an entity's join keys; [`Value`] is one feature value outside Arrow.
+//! [`meter`] has the plain counters that the crates count with.
 //!
 //! * Holds always: a value of a type here is valid. Text is parsed at the edge by [`FromStr`](std::str::FromStr)
 //!   and can fail there; past the edge nothing is checked twice.
@@ -28,6 +29,7 @@ pub mod entity_key;
 pub mod feature_ref;
 pub mod feature_type;
 pub mod ids;
+pub mod meter;
 pub mod name;
 pub mod nearest;
 pub mod schema;

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     embedded::EmbeddedStore,
     error::OnlineError,
+    meter::{Metered, StoreMeter},
     near_cache::NearCache,
     redis::{RedisConfig, RedisStore},
     store::OnlineStore,
@@ -26,24 +27,28 @@ pub enum OnlineStoreConfig {
 }
 
 /// Opens the online store, one in Redis with a near cache in front of it. `root` is what relative paths are relative
-/// to. Redis is not contacted yet: one that is down is an error of the first call that needs it.
+/// to. Redis is not contacted yet: one that is down is an error of the first call that needs it. `meter` counts round
+/// trips, so what the near cache answers is not among them.
 ///
 /// # Errors
 /// [`OnlineError`] when the embedded store cannot be opened, or files for TLS cannot be used.
 pub async fn open(
     config: &OnlineStoreConfig,
     root: &Path,
+    meter: &Arc<StoreMeter>,
 ) -> Result<Arc<dyn OnlineStore>, OnlineError> {
+    let meter = Arc::clone(meter);
     Ok(match config {
         OnlineStoreConfig::Embedded { path } => {
-            Arc::new(EmbeddedStore::open(&root.join(path)).await?)
+            let store = EmbeddedStore::open(&root.join(path)).await?;
+            Arc::new(Metered::new(store, meter))
         }
         OnlineStoreConfig::Redis(config) => {
             let store = RedisStore::new(RedisConfig {
                 servers: config.servers.clone(),
                 tls: config.tls.as_ref().map(|files| files.below(root)),
             })?;
-            Arc::new(NearCache::new(Arc::new(store)))
+            Arc::new(NearCache::new(Arc::new(Metered::new(store, meter))))
         }
     })
 }
@@ -51,20 +56,28 @@ pub async fn open(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::{FailureKind, Operation};
 
     #[tokio::test]
     async fn a_relative_path_is_relative_to_the_root_and_redis_is_not_contacted_yet() {
         let root = tempfile::tempdir().unwrap();
+        let meter = Arc::new(StoreMeter::default());
         let embedded = OnlineStoreConfig::Embedded {
             path: ".vintner/online".into(),
         };
-        open(&embedded, root.path()).await.unwrap();
+        open(&embedded, root.path(), &meter).await.unwrap();
         assert!(root.path().join(".vintner/online/data.mdb").is_file());
         let redis = OnlineStoreConfig::Redis("redis://127.0.0.1:1".parse().unwrap());
-        let store = open(&redis, root.path()).await.unwrap();
+        let store = open(&redis, root.path(), &meter).await.unwrap();
         assert!(matches!(
             store.check().await,
             Err(OnlineError::Unavailable { .. })
         ));
+        let checks = meter.operation(Operation::Check);
+        assert_eq!(checks.times.read().count(), 1);
+        for kind in FailureKind::ALL {
+            let failures = u64::from(kind == FailureKind::Unavailable);
+            assert_eq!(checks.failures(kind).get(), failures, "{kind:?}");
+        }
     }
 }

@@ -42,11 +42,13 @@ pub mod config;
 pub mod deletion;
 pub mod embedded;
 pub mod error;
+pub mod meter;
 pub mod near_cache;
 pub mod read;
 pub mod redis;
 pub mod row;
 pub mod store;
+pub mod trace;
 
 pub use self::redis::{
     Address, Login, RedisConfig, RedisServers, RedisStore, RedisUrl, RedisUrlError, SentinelConfig,
@@ -56,6 +58,7 @@ pub use config::{OnlineStoreConfig, open};
 pub use deletion::PacedDeletion;
 pub use embedded::EmbeddedStore;
 pub use error::{OnlineError, StoreFailure};
+pub use meter::{Metered, StoreMeter};
 pub use near_cache::{CacheStats, NearCache, ViewCacheStats};
 pub use read::{
     EntityKeys, OnlineColumn, OnlineFeatures, ReadPlan, Status, get_features, view_keys,

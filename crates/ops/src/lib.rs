@@ -11,7 +11,9 @@ pub mod error;
 pub mod files;
 pub mod lint;
 mod local;
+pub mod meter;
 
 pub use api::Operations;
 pub use error::{Fault, OpsError};
-pub use local::{Local, check};
+pub use local::{Local, Readiness, check};
+pub use meter::Meters;

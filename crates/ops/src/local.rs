@@ -3,10 +3,12 @@
 mod catalog;
 mod datasets;
 mod deployment;
+mod freshness;
 mod keys;
 mod maintenance;
 mod materialize;
 mod online;
+mod readiness;
 mod resolve;
 mod serving;
 mod spine;
@@ -24,6 +26,7 @@ use std::{
 use async_trait::async_trait;
 use catalog::StoredView;
 use materialize::{load_online, micros_since};
+pub use readiness::Readiness;
 use serving::Serving;
 use spine::Stores;
 use tokio::sync::OnceCell;
@@ -57,6 +60,7 @@ use crate::{
         Vacuumed, Version, ViewCompaction, ViewRun,
     },
     error::{Fault, OpsError},
+    meter::{Meters, RunOutcome},
 };
 
 /// A deployment: its registry, its stores and its clock.
@@ -69,6 +73,7 @@ pub struct Local {
     online_config: OnlineStoreConfig,
     online: OnceCell<Arc<dyn OnlineStore>>,
     serving: Serving,
+    meters: Arc<Meters>,
     clock: Arc<dyn Clock>,
     memory: SharedMemory,
 }
@@ -102,6 +107,7 @@ impl Local {
             .map_err(|e| OpsError::from_error(Fault::Request, e))?;
         let offline = OfflineStore::open(&deployment.offline_store, root)
             .map_err(|e| OpsError::from_error(Fault::Request, e))?;
+        let meters = Arc::new(Meters::new(Arc::clone(&clock)));
         Ok(Self {
             root: root.to_owned(),
             project: deployment.project,
@@ -109,10 +115,16 @@ impl Local {
             offline,
             online_config: deployment::online_config(&deployment.online_store)?,
             online: OnceCell::new(),
-            serving: Serving::default(),
+            serving: Serving::new(Arc::clone(&meters)),
+            meters,
             clock,
             memory: SharedMemory::of(memory),
         })
+    }
+
+    /// What is counted of it.
+    pub fn meters(&self) -> Arc<Meters> {
+        Arc::clone(&self.meters)
     }
 
     fn session(&self) -> Result<SessionContext, OpsError> {
@@ -121,7 +133,10 @@ impl Local {
     }
 
     async fn online(&self) -> Result<&Arc<dyn OnlineStore>, OpsError> {
-        let open = || vintner_online::open(&self.online_config, &self.root);
+        let open = async || {
+            let opened = vintner_online::open(&self.online_config, &self.root, &self.meters.store);
+            opened.await.inspect(|store| self.meters.opened(store))
+        };
         self.online
             .get_or_try_init(open)
             .await
@@ -182,6 +197,12 @@ impl Local {
         let ended = self
             .materialize_into(project, view, request, events, &mut run)
             .await;
+        let outcome = match ended {
+            Ok(()) => RunOutcome::Succeeded,
+            Err(_) => RunOutcome::Failed,
+        };
+        let meter = self.meters.view(&view.id);
+        meter.ran(started.elapsed(), &run, outcome);
         let error = ended.as_ref().err().map(OpsError::chain);
         let record = RunRecord {
             id: uuid::Uuid::new_v4(),

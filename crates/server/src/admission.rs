@@ -14,6 +14,7 @@ use std::{
 };
 
 use tonic::Status;
+use vintner_core::meter::Count;
 use vintner_proto::v1;
 
 use crate::status;
@@ -29,6 +30,22 @@ pub(crate) struct Admission {
     most_requests: usize,
     most_entities: usize,
     state: RandomState,
+    refused: Refused,
+}
+
+/// Requests that were not let in, by what there was too much of.
+#[derive(Default)]
+struct Refused {
+    requests: Count,
+    selection: Count,
+    entities: Count,
+}
+
+/// What is worked on at one moment.
+pub(crate) struct InFlight {
+    pub(crate) requests: usize,
+    pub(crate) entities: usize,
+    pub(crate) most_entities: usize,
 }
 
 /// A request that was let in, until it is dropped.
@@ -48,6 +65,7 @@ impl Admission {
             most_requests,
             most_entities,
             state: RandomState::new(),
+            refused: Refused::default(),
         }
     }
 
@@ -68,14 +86,35 @@ impl Admission {
         let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let entities = self.entities.fetch_add(entities, Ordering::Relaxed) + entities;
         if requests > self.most_requests {
+            self.refused.requests.increment();
             Err(status::too_busy(self.most_requests))
         } else if of_lane > self.most_of_a_lane() {
+            self.refused.selection.increment();
             Err(status::too_busy_with(self.most_of_a_lane()))
         } else if entities > self.most_entities && requests > 1 {
+            self.refused.entities.increment();
             Err(status::too_many_entities_at_once(self.most_entities))
         } else {
             Ok(admitted)
         }
+    }
+
+    /// What is worked on now.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        InFlight {
+            requests: self.requests.load(Ordering::Relaxed),
+            entities: self.entities.load(Ordering::Relaxed),
+            most_entities: self.most_entities,
+        }
+    }
+
+    /// How many requests were not let in, by the limit that they met.
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 3] {
+        [
+            ("requests", self.refused.requests.get()),
+            ("selection", self.refused.selection.get()),
+            ("entities", self.refused.entities.get()),
+        ]
     }
 
     fn most_of_a_lane(&self) -> usize {
@@ -137,6 +176,10 @@ mod tests {
         assert_eq!(
             admission.enter(&selection("b"), 1).err().unwrap().code(),
             Code::ResourceExhausted
+        );
+        assert_eq!(
+            admission.refused(),
+            [("requests", 0), ("selection", 0), ("entities", 1)]
         );
         drop(large);
         let _half = admission.enter(&selection("a"), 50).unwrap();

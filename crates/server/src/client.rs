@@ -35,6 +35,7 @@ use vintner_registry::selection::FeatureRequest;
 use vintner_repo::RepoFile;
 
 use crate::{
+    calls,
     convert::{Step, Travels, from_each, required, texts, to_each},
     server::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
     status,
@@ -107,6 +108,7 @@ impl Client {
 
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
+        calls::propagate(request.metadata_mut());
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline);
         }

@@ -22,6 +22,8 @@ pub struct ServerConfig {
     /// The most entities that all online requests together may look up at once; a request beyond them is refused.
     /// Default: 200,000, so that answers on their way take at most some hundred megabytes.
     pub max_concurrent_entities: usize,
+    /// A call that takes longer than this is told of in the log, with its id. Streams are left aside. Default: 1 second.
+    pub slow_call: Duration,
     /// How long calls that are being answered may take to finish when the server stops. Default: 30 seconds, which is
     /// what container platforms give by default.
     pub shutdown_grace: Duration,
@@ -35,6 +37,7 @@ impl Default for ServerConfig {
             max_batch: 10_000,
             max_concurrent: 1024,
             max_concurrent_entities: 200_000,
+            slow_call: Duration::from_secs(1),
             shutdown_grace: Duration::from_secs(30),
         }
     }

@@ -30,7 +30,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status, body::Body};
 use tower_service::Service;
 
-use crate::status;
+use crate::{
+    calls::{Call, Calls},
+    status,
+};
 
 /// Stands around all services of a server.
 #[derive(Clone)]
@@ -48,10 +51,12 @@ pub(crate) struct Rules {
     pub(crate) draining: CancellationToken,
     /// The time to finish is over.
     pub(crate) over: CancellationToken,
+    /// What is counted and told of calls.
+    pub(crate) calls: Arc<Calls>,
 }
 
 impl Rules {
-    pub(crate) fn new(max_concurrent: usize, max_message_bytes: usize) -> Self {
+    pub(crate) fn new(max_concurrent: usize, max_message_bytes: usize, calls: Calls) -> Self {
         let limit = max_concurrent.min(Semaphore::MAX_PERMITS);
         Self {
             limit,
@@ -59,7 +64,13 @@ impl Rules {
             slots: Arc::new(Semaphore::new(limit)),
             draining: CancellationToken::new(),
             over: CancellationToken::new(),
+            calls: Arc::new(calls),
         }
+    }
+
+    /// How many calls are answered at once at the most.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// How many calls have not ended, health checks and reflection left aside.
@@ -91,10 +102,15 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let refuse = |status: Status| std::future::ready(Ok(status.into_http())).boxed();
+        let mut call = self.rules.calls.begin(&request);
         let life = match Life::of(&request, &self.rules) {
             Ok(life) => life,
-            Err(refusal) => return refuse(refusal),
+            Err(refusal) => {
+                if refusal.code() == Code::ResourceExhausted {
+                    call.refused();
+                }
+                return std::future::ready(Ok(call.status(refusal))).boxed();
+            }
         };
         // The one that is ready is used, its clone takes the next call.
         let clone = self.inner.clone();
@@ -102,20 +118,21 @@ where
         let max_message_bytes = self.rules.max_message_bytes;
         let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
         Box::pin(async move {
-            let (answer, life) = life.during(answer).await;
+            let (answer, life) = life.during(&call, answer).await;
             Ok(match answer {
-                Err(end) => end.into_http(),
+                Err(end) => call.status(end),
                 Ok(Err(panic)) => {
-                    log(panic.as_ref());
-                    status::panicked().into_http()
+                    log(panic.as_ref(), &call);
+                    call.status(status::panicked())
                 }
                 Ok(Ok(Ok(response))) if refused_for_size(&response) => {
-                    status::too_large(max_message_bytes).into_http()
+                    call.status(status::too_large(max_message_bytes))
                 }
-                Ok(Ok(Ok(response))) => response.map(|body| {
+                Ok(Ok(Ok(response))) => call.head(response).map(|body| {
                     Body::new(GuardedBody {
                         inner: Some(body),
                         life,
+                        call,
                     })
                 }),
                 Ok(Ok(Err(never))) => match never {},
@@ -208,13 +225,17 @@ impl Life {
     }
 
     /// What the work gives, or the status that the call ends with before it.
-    async fn during<T>(mut self, work: impl Future<Output = T>) -> (Result<T, Status>, Self) {
+    async fn during<T>(
+        mut self,
+        call: &Call,
+        work: impl Future<Output = T>,
+    ) -> (Result<T, Status>, Self) {
         let mut work = std::pin::pin!(work);
         let result = std::future::poll_fn(|cx| {
             if let Some(status) = self.over() {
                 return Poll::Ready(Err(status));
             }
-            match work.as_mut().poll(cx) {
+            match call.during(|| work.as_mut().poll(cx)) {
                 Poll::Ready(done) => Poll::Ready(Ok(done)),
                 Poll::Pending => self.poll_over(cx).map(Err),
             }
@@ -229,6 +250,7 @@ struct GuardedBody {
     /// None once the call has been ended from outside.
     inner: Option<Body>,
     life: Life,
+    call: Call,
 }
 
 impl GuardedBody {
@@ -239,6 +261,7 @@ impl GuardedBody {
         if status.add_header(&mut trailers).is_err() {
             trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("13"));
         }
+        self.call.ended(&trailers);
         Frame::trailers(trailers)
     }
 }
@@ -262,12 +285,20 @@ impl HttpBody for GuardedBody {
         {
             return Poll::Ready(Some(Ok(this.end(&status))));
         }
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(cx))) {
+        let frame = || Pin::new(inner).poll_frame(cx);
+        match catch_unwind(AssertUnwindSafe(|| this.call.during(frame))) {
             Err(panic) => {
-                log(panic.as_ref());
+                log(panic.as_ref(), &this.call);
                 Poll::Ready(Some(Ok(this.end(&status::panicked()))))
             }
-            Ok(Poll::Ready(frame)) => Poll::Ready(frame),
+            Ok(Poll::Ready(frame)) => {
+                if let Some(Ok(frame)) = &frame
+                    && let Some(trailers) = frame.trailers_ref()
+                {
+                    this.call.ended(trailers);
+                }
+                Poll::Ready(frame)
+            }
             Ok(Poll::Pending) => this
                 .life
                 .poll_over(cx)
@@ -306,13 +337,14 @@ fn timeout(header: &HeaderValue) -> Option<Duration> {
     })
 }
 
-fn log(panic: &(dyn Any + Send)) {
+fn log(panic: &(dyn Any + Send), call: &Call) {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
-    tracing::error!(%message, "a handler panicked");
+    let request_id = call.id();
+    tracing::error!(request_id, panic = %message, "a handler panicked");
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The service: one port for gRPC and Arrow Flight, and the client for it.
+//! The service: one port for gRPC, Arrow Flight and what watches it, and the client for it.
 //!
 //! Start at [`server::Server`] and [`client::Client`]. Both stand around
 //! [`Operations`](vintner_ops::Operations): the server answers calls with one, the client is one. [`command`] is what a
@@ -11,6 +11,7 @@
 
 mod admission;
 mod answer;
+mod calls;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -19,8 +20,10 @@ mod dataset_service;
 mod flight_data;
 mod flight_service;
 mod guard;
+mod http;
 mod maintenance_service;
 mod materialization_service;
+mod metrics;
 mod online_service;
 mod registry_service;
 pub mod server;
@@ -30,6 +33,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+pub use calls::{Sampler, SamplerError};
 pub use client::Client;
 pub use config::ServerConfig;
 pub use server::{ServeError, Server, Stopped, serve};

@@ -3,14 +3,14 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tonic::{
     server::NamedService,
     service::Routes,
     transport::{self, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use vintner_ops::Operations;
+use vintner_ops::{Meters, Operations, Readiness};
 use vintner_proto::v1::{
     dataset_service_server::DatasetServiceServer,
     maintenance_service_server::MaintenanceServiceServer,
@@ -20,12 +20,15 @@ use vintner_proto::v1::{
 
 use crate::{
     admission::Admission,
+    calls::{Calls, Sampler},
     config::ServerConfig,
     dataset_service::DatasetHandlers,
     flight_service::FlightHandlers,
     guard::{Guard, Rules},
+    http::{Front, Pages},
     maintenance_service::MaintenanceHandlers,
     materialization_service::MaterializationHandlers,
+    metrics::{Metrics, Sources},
     online_service::OnlineHandlers,
     registry_service::RegistryHandlers,
 };
@@ -41,13 +44,22 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The names of the services that have a health status of their own.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
+    WHOLE,
     <RegistryServiceServer<RegistryHandlers> as NamedService>::NAME,
     <OnlineServiceServer<OnlineHandlers> as NamedService>::NAME,
     <MaterializationServiceServer<MaterializationHandlers> as NamedService>::NAME,
     <DatasetServiceServer<DatasetHandlers> as NamedService>::NAME,
     <MaintenanceServiceServer<MaintenanceHandlers> as NamedService>::NAME,
     <FlightServiceServer<FlightHandlers> as NamedService>::NAME,
+];
+
+/// The name of the server as a whole.
+const WHOLE: &str = "";
+/// What is not healthy while the online store does not answer.
+const NEED_THE_ONLINE_STORE: [&str; 2] = [
+    WHOLE,
+    <OnlineServiceServer<OnlineHandlers> as NamedService>::NAME,
 ];
 
 /// Why a server cannot serve.
@@ -95,6 +107,9 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     config: ServerConfig,
+    meters: Option<Arc<Meters>>,
+    readiness: watch::Receiver<Readiness>,
+    sampler: Option<Sampler>,
 }
 
 /// Binds and serves in one step.
@@ -126,7 +141,36 @@ impl Server {
             listener,
             address,
             config,
+            meters: None,
+            // Nobody will say otherwise.
+            readiness: watch::channel(Readiness::Ready).1,
+            sampler: None,
         })
+    }
+
+    /// Tells what is counted of a deployment among its metrics.
+    #[must_use]
+    pub fn with_meters(self, meters: Arc<Meters>) -> Self {
+        Self {
+            meters: Some(meters),
+            ..self
+        }
+    }
+
+    /// Says that it is not ready while this says so: on `/readyz`, and to health checks of the whole and of the
+    /// services that need the online store. Without it the service is ready as long as it serves.
+    #[must_use]
+    pub fn with_readiness(self, readiness: watch::Receiver<Readiness>) -> Self {
+        Self { readiness, ..self }
+    }
+
+    /// Makes spans of the calls that the sampler chooses.
+    #[must_use]
+    pub fn with_traces(self, sampler: Sampler) -> Self {
+        Self {
+            sampler: Some(sampler),
+            ..self
+        }
     }
 
     /// The address that it has, with the port that was free when 0 was asked for.
@@ -148,16 +192,36 @@ impl Server {
             listener,
             address,
             config,
+            meters,
+            readiness,
+            sampler,
         } = self;
         let (health, health_server) = tonic_health::server::health_reporter();
-        set_health(&health, ServingStatus::Serving).await;
+        set_health(&health, &SERVICES, ServingStatus::Serving).await;
+        keep_health(&health, &readiness).await;
+        let healthy = watch_health(&health, readiness.clone());
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(vintner_proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let rules = Arc::new(Rules::new(config.max_concurrent, config.max_message_bytes));
-        let routes = routes(&ops, &config, &rules)
+        let calls = Calls::new(config.slow_call, sampler);
+        let rules = Rules::new(config.max_concurrent, config.max_message_bytes, calls);
+        let rules = Arc::new(rules);
+        let admission = Admission::new(config.max_concurrent, config.max_concurrent_entities);
+        let admission = Arc::new(admission);
+        let metrics = Metrics::new(Sources {
+            rules: Arc::clone(&rules),
+            admission: Arc::clone(&admission),
+            meters,
+            readiness: readiness.clone(),
+        });
+        let pages = Arc::new(Pages {
+            metrics,
+            readiness,
+            draining: rules.draining.clone(),
+        });
+        let routes = routes(&ops, &config, &rules, admission)
             .add_service(health_server)
             .add_service(reflection().build_v1().map_err(ServeError::Reflection)?)
             .add_service(
@@ -166,20 +230,25 @@ impl Server {
                     .map_err(ServeError::Reflection)?,
             );
         let guard = Guard::new(routes.prepare(), Arc::clone(&rules));
+        let front = Front::new(guard, pages);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
         let draining = rules.draining.clone();
         let serving = transport::Server::builder()
+            .accept_http1(true)
             .max_concurrent_streams(streams_of_one_connection(&config))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .serve_with_incoming_shutdown(guard, incoming, draining.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(front, incoming, draining.clone().cancelled_owned());
         let stopping = async {
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                () = healthy => {}
+            }
             tracing::info!(%address, "stopping");
-            set_health(&health, ServingStatus::NotServing).await;
+            set_health(&health, &SERVICES, ServingStatus::NotServing).await;
             draining.cancel();
             tokio::time::sleep_until(tokio::time::Instant::now() + config.shutdown_grace).await;
         };
@@ -210,16 +279,18 @@ fn streams_of_one_connection(config: &ServerConfig) -> Option<u32> {
     u32::try_from((config.max_concurrent / 4).max(1)).ok()
 }
 
-pub(crate) fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig, rules: &Rules) -> Routes {
+pub(crate) fn routes(
+    ops: &Arc<dyn Operations>,
+    config: &ServerConfig,
+    rules: &Rules,
+    admission: Arc<Admission>,
+) -> Routes {
     let limit = config.max_message_bytes;
     let ops = || Arc::clone(ops);
     let online = OnlineHandlers {
         ops: ops(),
         max_batch: config.max_batch,
-        admission: Arc::new(Admission::new(
-            config.max_concurrent,
-            config.max_concurrent_entities,
-        )),
+        admission,
         draining: rules.draining.clone(),
     };
     let flight = FlightHandlers {
@@ -247,9 +318,26 @@ pub(crate) fn routes(ops: &Arc<dyn Operations>, config: &ServerConfig, rules: &R
         .add_service(FlightServiceServer::new(flight).max_decoding_message_size(limit))
 }
 
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    // The empty name is the server as a whole.
-    for service in SERVICES.into_iter().chain([""]) {
-        health.set_service_status(service, status).await;
+async fn set_health(health: &HealthReporter, services: &[&str], status: ServingStatus) {
+    for service in services {
+        health.set_service_status(*service, status).await;
     }
+}
+
+/// Gives what needs the online store the health that it has now.
+async fn keep_health(health: &HealthReporter, readiness: &watch::Receiver<Readiness>) {
+    let status = match *readiness.borrow() {
+        Readiness::Ready => ServingStatus::Serving,
+        Readiness::NotReady(_) => ServingStatus::NotServing,
+    };
+    set_health(health, &NEED_THE_ONLINE_STORE, status).await;
+}
+
+/// Keeps that health current. Never ends.
+async fn watch_health(health: &HealthReporter, mut readiness: watch::Receiver<Readiness>) {
+    while readiness.changed().await.is_ok() {
+        keep_health(health, &readiness).await;
+    }
+    // Nobody will say otherwise any more.
+    std::future::pending().await
 }

@@ -23,6 +23,8 @@ use tonic::{
 use vintner_ops::{Fault, OpsError};
 use vintner_proto::convert::ConvertError;
 
+use crate::calls::of_this_call;
+
 /// The metadata key of the fault's word.
 pub const FAULT_KEY: &str = "vintner-fault";
 /// The metadata key of the cause.
@@ -46,7 +48,8 @@ pub(crate) fn from_error(error: &OpsError) -> Status {
     let cause = match error.fault {
         Fault::Request | Fault::Data | Fault::NotFound | Fault::Stale => cause_of(error),
         Fault::Store | Fault::Internal => {
-            tracing::error!(fault = word(error.fault), error = %error.chain(), "a call failed");
+            let request_id = of_this_call();
+            tracing::error!(request_id, fault = word(error.fault), error = %error.chain(), "a call failed");
             None
         }
     };

@@ -5,6 +5,7 @@ mod errors;
 mod fake;
 mod flight;
 mod limits;
+mod observing;
 mod online_stream;
 mod round_trip;
 mod services;
@@ -45,7 +46,10 @@ struct Service {
 
 impl Service {
     async fn start(ops: Arc<dyn Operations>, config: ServerConfig) -> Self {
-        let server = Server::bind(config).await.unwrap();
+        Self::of(Server::bind(config).await.unwrap(), ops)
+    }
+
+    fn of(server: Server, ops: Arc<dyn Operations>) -> Self {
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(server.serve(ops, async {

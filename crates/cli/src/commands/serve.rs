@@ -1,44 +1,54 @@
 //! `serve`
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use tracing_subscriber::EnvFilter;
-use vintner_ops::error::chain;
+use tokio::sync::watch;
+use vintner_ops::{Local, error::chain};
 use vintner_server::{ServeError, ServerConfig};
 
 use crate::{
-    args::Global,
+    args::{Global, Serve},
     deployment,
     exit::{Exit, Failure},
-    output,
+    output, telemetry,
 };
 
-pub(crate) async fn serve(global: &Global, listen: SocketAddr) -> Result<Exit, Failure> {
+pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure> {
     if global.server.is_some() {
         return Err(Failure::input(
             "`serve` opens the stores itself; leave out --server",
         ));
     }
-    let filter = EnvFilter::try_from_env("VINTNER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    // What of the traces is not sent yet is sent when everything else has ended.
+    let (_traces, sampler) = telemetry::begin(args.log_format)?.unzip();
 
     let config = ServerConfig {
-        listen,
+        listen: args.listen,
+        slow_call: Duration::from_micros(args.slow_call.micros()),
         ..ServerConfig::default()
     };
     let operations = Arc::new(deployment::open_local(global)?);
-    let server = vintner_server::Server::bind(config)
+    let (tell, readiness) = watch::channel(Local::not_asked_yet());
+    let mut server = vintner_server::Server::bind(config)
         .await
-        .map_err(serve_error)?;
+        .map_err(serve_error)?
+        .with_meters(operations.meters())
+        .with_readiness(readiness);
+    if let Some(sampler) = sampler {
+        server = server.with_traces(sampler);
+    }
     output::text(&format!(
         "serving gRPC and Arrow Flight on http://{}",
         server.address()
     ))?;
     let local = Arc::clone(&operations);
-    let background = tokio::spawn(async move { local.keep_serving_current().await });
+    let background = tokio::spawn(async move {
+        tokio::join!(
+            local.keep_serving_current(),
+            local.keep_readiness_current(&tell),
+            local.keep_freshness_current(),
+        )
+    });
     let served = server.serve(operations, stopped()).await;
     background.abort();
     served.map_err(serve_error)?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -110,7 +110,10 @@ impl Repo {
         }
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("VINTNER_") || text.starts_with("AWS_") {
+            if ["VINTNER_", "AWS_", "OTEL_"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix))
+            {
                 command.env_remove(&name);
             }
         }
@@ -233,6 +236,17 @@ impl Service {
                 .success()
         );
         self.child.wait().unwrap().code()
+    }
+}
+
+impl Service {
+    /// As [`Self::stop`], and what was said on stderr.
+    pub(crate) fn stop_with_log(mut self) -> (Option<i32>, String) {
+        let mut stderr = self.child.stderr.take().unwrap();
+        let code = self.stop();
+        let mut log = String::new();
+        stderr.read_to_string(&mut log).unwrap();
+        (code, log)
     }
 }
 

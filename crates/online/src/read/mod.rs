@@ -12,6 +12,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use tracing::Instrument as _;
 use vintner_core::{Column, ProjectName, Timestamp};
 
 pub use keys::{EntityKeys, view_keys};
@@ -19,6 +20,7 @@ pub use plan::ReadPlan;
 
 use crate::{
     error::OnlineError,
+    step,
     store::{Lookup, OnlineStore},
 };
 use keys::{Distinct, check_counts};
@@ -107,6 +109,10 @@ pub async fn get_features(
             cache: revision.near_cache.filter(|_| !fresh),
         })
         .collect();
-    let rows = store.read(project, &lookups).await?;
+    let rows = store
+        .read(project, &lookups)
+        .instrument(step!("store read"))
+        .await?;
+    let _step = step!("assemble").entered();
     assemble::assemble(project, plan, &distinct, &rows, now)
 }

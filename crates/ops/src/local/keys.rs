@@ -27,6 +27,13 @@ pub(super) struct Entities {
     count: usize,
 }
 
+impl Entities {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+}
+
 impl EntityReader {
     /// A reader for the plan's views, whose join keys together are these.
     pub(super) fn new(plan: &ReadPlan, join_keys: KeySchema) -> Self {

@@ -1,9 +1,10 @@
 //! `get-online`: feature vectors as of now.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
+use tracing::Instrument as _;
 use vintner_core::{ProjectName, Timestamp};
-use vintner_online::{OnlineError, OnlineFeatures, OnlineStore, get_features};
+use vintner_online::{OnlineError, OnlineFeatures, OnlineStore, get_features, step};
 
 use super::{
     Local,
@@ -16,14 +17,23 @@ use crate::{
 };
 
 impl Local {
-    /// Looks up the features of every entity of the request.
+    /// Looks up the features of every entity of the request, and counts it.
     pub(super) async fn read_online(
         &self,
         request: OnlineRequest,
     ) -> Result<OnlineResponse, OpsError> {
+        let began = Instant::now();
+        let answer = self.answer_online(request).await;
+        self.meters.online_request(began, &answer);
+        answer
+    }
+
+    async fn answer_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError> {
         let store = self.online().await?.as_ref();
-        let (mut served, mut compiled) = self.online_plan(store, &request).await?;
+        let plan = self.online_plan(store, &request).instrument(step!("plan"));
+        let (mut served, mut compiled) = plan.await?;
         let entities = compiled.entities.read(request.entities)?;
+        self.meters.entities.observe(entities.count() as u64);
         let now = self.clock.now();
         let mut read = read(store, &self.project, &compiled, &entities, now).await;
         if let Err(OnlineError::UnknownLayout { .. }) = read {
@@ -35,7 +45,9 @@ impl Local {
                 read = self::read(store, &self.project, &compiled, &entities, now).await;
             }
         }
-        let features = read.map_err(online_error)?;
+        let read = read.map_err(online_error);
+        compiled.meters.count(&read);
+        let features = read?;
         let views = compiled.plan.views().zip(features.event_timestamps);
         Ok(OnlineResponse {
             features: features.columns,
@@ -102,7 +114,10 @@ async fn read(
     entities: &Entities,
     now: Timestamp,
 ) -> Result<OnlineFeatures, OnlineError> {
-    let keys = compiled.entities.keys(&compiled.plan, entities)?;
+    let keys = {
+        let _step = step!("entity keys").entered();
+        compiled.entities.keys(&compiled.plan, entities)?
+    };
     get_features(store, project, &compiled.plan, keys, now, false).await
 }
 

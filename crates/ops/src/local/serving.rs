@@ -28,7 +28,10 @@ use vintner_registry::{
 };
 
 use super::keys::EntityReader;
-use crate::error::{Fault, OpsError};
+use crate::{
+    error::{Fault, OpsError},
+    meter::{Meters, PlanMeters},
+};
 
 /// How often the registry is asked for a new version, and the store whether a new version of a view is complete.
 pub(super) const REFRESH: Duration = Duration::from_millis(500);
@@ -48,6 +51,7 @@ pub(super) struct Serving {
     begun: Instant,
     /// Held by the one that asks.
     asking: Mutex<()>,
+    meters: Arc<Meters>,
 }
 
 /// One registry version, ready to answer.
@@ -59,6 +63,7 @@ pub(super) struct Served {
     held: BTreeMap<ViewName, ViewVersion>,
     services: HashMap<FeatureRequest, Arc<Compiled>>,
     others: RwLock<HashMap<(FeatureRequest, NameStyle), Arc<Compiled>>>,
+    meters: Arc<Meters>,
 }
 
 /// The features of a request, resolved.
@@ -66,20 +71,22 @@ pub(super) struct Served {
 pub(super) struct Compiled {
     pub(super) plan: ReadPlan,
     pub(super) entities: EntityReader,
+    /// The counters of the plan's views.
+    pub(super) meters: PlanMeters,
 }
 
-impl Default for Serving {
-    fn default() -> Self {
+impl Serving {
+    /// Counts what it is told and what it compiles for with `meters`.
+    pub(super) fn new(meters: Arc<Meters>) -> Self {
         Self {
             served: ArcSwapOption::empty(),
             asked: AtomicU64::new(0),
             begun: Instant::now(),
             asking: Mutex::new(()),
+            meters,
         }
     }
-}
 
-impl Serving {
     /// What a request is answered with. `latest` reads the registry.
     pub(super) async fn get<F>(
         &self,
@@ -153,13 +160,21 @@ impl Serving {
         let at = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let next = async {
             let snapshot = latest().await?;
+            let views = snapshot.projects.get(project).into_iter();
+            let views = views.flat_map(|project| project.views.values());
+            let views = views.flat_map(|view| view.revisions.values());
+            let ids = views.map(|revision| &revision.id);
+            self.meters.registry_is(snapshot.version, ids);
             match &before {
                 Some(served)
                     if served.snapshot.version == snapshot.version && served.held.is_empty() =>
                 {
                     Ok(Arc::clone(served))
                 }
-                _ => Served::make(snapshot, project, store).await.map(Arc::new),
+                _ => {
+                    let made = Served::make(snapshot, project, store, &self.meters);
+                    made.await.map(Arc::new)
+                }
             }
         };
         let served = match (next.await, before) {
@@ -192,6 +207,7 @@ impl Served {
         snapshot: Arc<Snapshot>,
         project: &ProjectName,
         store: &dyn OnlineStore,
+        meters: &Arc<Meters>,
     ) -> Result<Self, OpsError> {
         let mut served = Self {
             snapshot,
@@ -199,6 +215,7 @@ impl Served {
             held: BTreeMap::new(),
             services: HashMap::new(),
             others: RwLock::default(),
+            meters: Arc::clone(meters),
         };
         let Some(applied) = served.snapshot.projects.get(project) else {
             return Ok(served);
@@ -216,7 +233,7 @@ impl Served {
             .map(|name| FeatureRequest::Service(name.clone()))
             .filter_map(|request| {
                 // One that does not resolve says why when it is asked for.
-                let compiled = compile(applied, &held, &request, NameStyle::Short).ok()?;
+                let compiled = compile(applied, &held, &request, NameStyle::Short, meters).ok()?;
                 Some((request, Arc::new(compiled)))
             })
             .collect();
@@ -247,7 +264,7 @@ impl Served {
             return Ok(Arc::clone(compiled));
         }
         let project = super::applied(&self.snapshot, &self.project)?;
-        let compiled = Arc::new(compile(project, &self.held, request, names)?);
+        let compiled = Arc::new(compile(project, &self.held, request, names, &self.meters)?);
         if let Ok(mut others) = self.others.write() {
             if others.len() >= MOST_PLANS {
                 others.clear();
@@ -285,6 +302,7 @@ fn compile(
     held: &BTreeMap<ViewName, ViewVersion>,
     request: &FeatureRequest,
     names: NameStyle,
+    meters: &Meters,
 ) -> Result<Compiled, OpsError> {
     let failed = |error: SelectionError| OpsError::from_error(Fault::NotFound, error);
     let selection = match pinned(project, held, request) {
@@ -308,6 +326,7 @@ fn compile(
         .map_err(|error| OpsError::from_error(Fault::Request, error))?;
     Ok(Compiled {
         entities: EntityReader::new(&plan, join_keys),
+        meters: PlanMeters::new(meters, plan.views().map(|view| &view.id)),
         plan,
     })
 }

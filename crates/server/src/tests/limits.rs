@@ -22,6 +22,8 @@ use super::{
 };
 use crate::{
     ServeError, Server, ServerConfig,
+    admission::Admission,
+    calls::Calls,
     guard::{Guard, Rules},
     server::routes,
 };
@@ -63,8 +65,11 @@ async fn a_deadline_stops_the_work() {
     let gate = Gate::new();
     let ops: Arc<dyn Operations> = Fake::in_mood(Mood::Wait(Arc::clone(&gate)));
     let config = ServerConfig::default();
-    let rules = Arc::new(Rules::new(8, config.max_message_bytes));
-    let guard = Guard::new(routes(&ops, &config, &rules), Arc::clone(&rules));
+    let calls = Calls::new(config.slow_call, None);
+    let rules = Arc::new(Rules::new(8, config.max_message_bytes, calls));
+    let admission = Arc::new(Admission::new(8, 8));
+    let routes = routes(&ops, &config, &rules, admission);
+    let guard = Guard::new(routes, Arc::clone(&rules));
     let mut client = RegistryServiceClient::new(guard);
 
     let late = client.history(with_timeout(v1::HistoryRequest::default(), SHORT));
@@ -199,7 +204,9 @@ async fn calls_beyond_the_limit_are_refused_and_health_is_not() {
     });
     soon(gate.entered.acquire()).await.unwrap().forget();
 
-    let error = client.history(1).await.unwrap_err();
+    // On a connection of its own: one connection may have a single call of so few, and its next one waits.
+    let other = service.client().await;
+    let error = soon(other.history(1)).await.unwrap_err();
     assert_eq!(error.fault, Fault::Store);
     insta::assert_snapshot!(error.message, @"the service is busy with 1 calls, which is as many as it takes at once; try again later, or raise its limit");
     let mut health = tonic_health::pb::health_client::HealthClient::new(service.channel().await);
