@@ -11,6 +11,8 @@ pub mod error;
 pub mod files;
 pub mod lint;
 mod local;
+pub mod push_file;
+pub mod token;
 
 pub use api::Operations;
 pub use error::{Fault, OpsError};

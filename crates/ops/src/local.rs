@@ -1,5 +1,6 @@
 //! The operations on the stores of one deployment.
 
+mod after;
 mod catalog;
 mod datasets;
 mod deployment;
@@ -7,6 +8,7 @@ mod keys;
 mod maintenance;
 mod materialize;
 mod online;
+mod push;
 mod resolve;
 mod serving;
 mod spine;
@@ -53,8 +55,8 @@ use crate::{
     api::{
         ApplyReport, Change, Changes, CheckReport, Dataset, Detail, HistoricalRequest,
         MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
-        Operations, Phase, PlanReport, Run, Scope, Spine, Summary, TrainingRows, VacuumRequest,
-        Vacuumed, Version, ViewCompaction, ViewRun,
+        Operations, Phase, PlanReport, PushReport, PushRequest, Run, Scope, Spine, Summary,
+        TrainingRows, VacuumRequest, Vacuumed, Version, ViewCompaction, ViewRun,
     },
     error::{Fault, OpsError},
 };
@@ -69,6 +71,7 @@ pub struct Local {
     online_config: OnlineStoreConfig,
     online: OnceCell<Arc<dyn OnlineStore>>,
     serving: Serving,
+    writers: push::Writers,
     clock: Arc<dyn Clock>,
     memory: SharedMemory,
 }
@@ -110,6 +113,7 @@ impl Local {
             online_config: deployment::online_config(&deployment.online_store)?,
             online: OnceCell::new(),
             serving: Serving::default(),
+            writers: push::Writers::default(),
             clock,
             memory: SharedMemory::of(memory),
         })
@@ -429,6 +433,11 @@ impl Operations for Local {
             name,
         )
         .await
+    }
+
+    async fn push(&self, request: &PushRequest) -> Result<PushReport, OpsError> {
+        // Boxed, since what it holds while it waits is large.
+        Box::pin(push::push(self, request)).await
     }
 
     async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError> {

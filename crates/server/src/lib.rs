@@ -22,6 +22,7 @@ mod guard;
 mod maintenance_service;
 mod materialization_service;
 mod online_service;
+mod push_service;
 mod registry_service;
 pub mod server;
 mod status;

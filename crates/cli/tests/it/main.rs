@@ -17,6 +17,7 @@ mod kill_redis;
 mod linting;
 mod main_job;
 mod maintenance;
+mod push;
 mod s3;
 mod spine;
 mod stores;
