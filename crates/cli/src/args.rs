@@ -7,10 +7,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use vintner_core::{
     ColumnName, DatasetName, FeatureRef, RegistryVersion, ServiceName, Timestamp, Ttl, ViewName,
 };
-use vintner_ops::api::DEFAULT_RETENTION;
+use vintner_ops::{
+    api::{DEFAULT_RETENTION, WriteToken},
+    push_file,
+};
 
 use crate::exit;
 
+/// How many rows of a file are pushed at a time.
+const BATCH_ROWS: NonZeroUsize = match NonZeroUsize::new(push_file::BATCH_ROWS) {
+    Some(rows) => rows,
+    None => NonZeroUsize::MIN,
+};
 /// What `--memory` must be at least.
 const LEAST_MEMORY: usize = 64 << 20;
 
@@ -98,6 +106,8 @@ pub(crate) enum Command {
     /// Show a saved training dataset, or make it again
     #[command(subcommand)]
     Dataset(Dataset),
+    /// Put rows of a file into a view's table and into the online store, at once
+    Push(Push),
     /// Look up feature vectors as of now
     GetOnline(GetOnline),
     /// List the objects of a kind
@@ -209,6 +219,19 @@ pub(crate) struct Materialize {
     pub(crate) full_refresh: bool,
 }
 
+/// `push`
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// The view
+    pub(crate) view: ViewName,
+    /// The rows: a Parquet, CSV, JSON (an object per line) or Arrow IPC file, by its extension
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) rows: PathBuf,
+    /// How many rows go at a time; the same for a file that is pushed again
+    #[arg(long, value_name = "N", default_value_t = BATCH_ROWS)]
+    pub(crate) batch_rows: NonZeroUsize,
+}
+
 /// `vacuum`
 #[derive(Debug, Args)]
 pub(crate) struct Vacuum {
@@ -299,6 +322,9 @@ pub(crate) struct GetHistorical {
     /// Warn of values from after a row's time and of features that are mostly null; reads more of views with a ttl
     #[arg(long)]
     pub(crate) lint: bool,
+    /// See the rows that a push has answered with this token for, or fail; give it again for more
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) after: Vec<WriteToken>,
     /// Save the dataset under this name: keep what is needed to make the same rows again
     #[arg(long, value_name = "NAME")]
     pub(crate) save: Option<DatasetName>,
@@ -351,6 +377,9 @@ pub(crate) struct GetOnline {
     /// Name every feature view__feature
     #[arg(long)]
     pub(crate) full_names: bool,
+    /// See the rows that a push has answered with this token for, or fail; give it again for more
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) after: Vec<WriteToken>,
 }
 
 /// The kinds of objects.

@@ -8,6 +8,7 @@ mod init;
 mod maintenance;
 mod materialize;
 mod online;
+mod push;
 mod serve;
 
 use clap::CommandFactory as _;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Dataset(args::Dataset::Reproduce { name, out }) => {
             Box::pin(datasets::reproduce(global, &name, &out)).await
         }
+        Command::Push(args) => Box::pin(push::push(global, args)).await,
         Command::GetOnline(args) => online::get_online(global, args).await,
         Command::List { kind } => catalog::list(global, kind).await,
         Command::Show { kind, name } => catalog::show(global, kind, &name).await,

@@ -39,13 +39,18 @@ pub(crate) fn repo_files(global: &Global) -> Result<Vec<RepoFile>, Failure> {
 
 /// The stores of the repo.
 pub(crate) fn open_local(global: &Global) -> Result<Local, Failure> {
-    let clock: Arc<dyn Clock> = match global.now {
-        Some(now) => Arc::new(FixedClock(now)),
-        None => Arc::new(SystemClock),
-    };
+    let clock = clock(global);
     let root = repo_root(global)?;
     let memory = global.memory.unwrap_or_else(half_of_memory);
     Ok(Local::open(&root, &repo_files(global)?, clock, memory)?)
+}
+
+/// The machine's clock, or one that stands still where the flags say.
+pub(crate) fn clock(global: &Global) -> Arc<dyn Clock> {
+    match global.now {
+        Some(now) => Arc::new(FixedClock(now)),
+        None => Arc::new(SystemClock),
+    }
 }
 
 /// Half of the memory that this process can have: the machine's, or its control group's.

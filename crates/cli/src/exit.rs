@@ -78,7 +78,9 @@ impl From<OpsError> for Failure {
     fn from(error: OpsError) -> Self {
         let exit = match error.fault {
             Fault::Request | Fault::NotFound | Fault::Data => Exit::Input,
-            Fault::Stale | Fault::Store | Fault::Internal => Exit::Failed,
+            Fault::Stale | Fault::Behind | Fault::Busy | Fault::Store | Fault::Internal => {
+                Exit::Failed
+            }
         };
         Self {
             exit,

@@ -3,9 +3,12 @@
 
 use serde_json::{Map, Value as Json, json};
 use vintner_core::{FeatureType, Timestamp, Value};
-use vintner_ops::api::{
-    Changes, Detail, OnlineResponse, Problem, Run, Summary, Vacuumed, VacuumedFile, Version,
-    ViewCompaction, ViewRun, ViewVacuum,
+use vintner_ops::{
+    api::{
+        Changes, Detail, OnlineResponse, Problem, Run, Summary, Vacuumed, VacuumedFile, Version,
+        ViewCompaction, ViewRun, ViewVacuum,
+    },
+    push_file::FileReport,
 };
 use vintner_registry::model::{About, ViewInput, ViewRevision};
 
@@ -110,6 +113,19 @@ pub(crate) fn view_run(run: &ViewRun) -> Json {
         "online_held_back": run.online_held_back,
         "offline_micros": run.offline_micros,
         "online_micros": run.online_micros,
+    })
+}
+
+/// `push`
+pub(crate) fn pushed(report: &FileReport, micros: u64) -> Json {
+    json!({
+        "view": report.view.to_string(),
+        "rows": report.rows,
+        "already_there": report.already_there,
+        "online": report.online,
+        "late": report.late,
+        "token": report.token.as_ref().map(ToString::to_string),
+        "micros": micros,
     })
 }
 

@@ -182,6 +182,29 @@ fn spinner(template: &str) -> ProgressBar {
     bar
 }
 
+/// The line of a push.
+pub(crate) struct PushProgress(ProgressBar);
+
+impl PushProgress {
+    pub(crate) fn new() -> Self {
+        let bar = spinner(JOINED);
+        bar.set_prefix("checking");
+        Self(bar)
+    }
+
+    /// So many rows are written, of so many.
+    pub(crate) fn rows(&self, done: u64, of: u64) {
+        self.0.set_prefix("pushed");
+        self.0.set_message(format!(" of {}", output::count(of)));
+        self.0.set_position(done);
+    }
+
+    /// Takes the line away.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

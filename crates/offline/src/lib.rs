@@ -18,6 +18,7 @@ pub mod maintenance;
 pub mod materialize;
 mod parquet_file;
 pub mod planner;
+pub mod push;
 pub mod runs;
 pub mod sources;
 pub mod spine;

@@ -23,7 +23,7 @@ use vintner_core::{ProjectName, ScalarType, Timestamp, ViewId, ViewName};
 
 use crate::{
     delta::{
-        Arrangement, Change, Columns, DataFiles, DeltaError, Effect, OfflineStore, Table,
+        Arrangement, Change, Columns, DataFiles, DeltaError, Effect, OfflineStore, Origin, Table,
         TableState, Waits, layout,
     },
     planner::session::{EngineConfig, session},
@@ -177,7 +177,13 @@ impl Runs {
         let schema = schema();
         let columns = layout::delta_schema(&schema)?;
         let statistics = vec!["started_at".to_owned()];
-        let mut files = DataFiles::new(&self.table, &columns, statistics, Arrangement::AsTheyCome);
+        let mut files = DataFiles::new(
+            &self.table,
+            &columns,
+            statistics,
+            Origin::Run,
+            Arrangement::AsTheyCome,
+        );
         let small = base.as_ref().map(small_files).unwrap_or_default();
         let written = async {
             if let (Some(base), false) = (&base, small.is_empty()) {
@@ -204,6 +210,7 @@ impl Runs {
                 _ => Columns::New(columns),
             },
             effect: Effect::Appends,
+            producers: Vec::new(),
             info: Vec::new(),
         };
         change.commit(&self.table, base.as_ref()).await.map(drop)

@@ -3,7 +3,7 @@
 //! [`Operations`] has two implementations: [`crate::Local`] opens the stores, and the client of `vintner-server`
 //! talks to a running service. Whoever holds one need not know which.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
@@ -11,11 +11,12 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use vintner_core::{
     Boundary, Column, DatasetName, FeatureType, KeySchema, Knowledge, ProjectName, RegistryVersion,
-    Timestamp, Ttl, ViewId, ViewName,
+    Timestamp, Ttl, ViewId, ViewName, ViewVersion,
 };
 pub use vintner_offline::{
     datasets::{ContentHash, Dataset, KeptRows, ResultRows, TableRead},
     historical::Split,
+    push::Producer,
     spine::Snapshots,
 };
 pub use vintner_online::{OnlineColumn, Status};
@@ -27,7 +28,10 @@ use vintner_registry::{
 use vintner_repo::RepoFile;
 
 use crate::error::OpsError;
-pub use crate::lint::{FeatureLint, Finding, Lint, ViewLint};
+pub use crate::{
+    lint::{FeatureLint, Finding, Lint, ViewLint},
+    token::WriteToken,
+};
 
 /// Everything Vintner does for its users. Each method is one command of the command line.
 #[async_trait]
@@ -68,6 +72,10 @@ pub trait Operations: Send + Sync {
 
     /// The rows of a saved training dataset, made again. They end in an error when they are not those that were saved.
     async fn reproduce(&self, name: &DatasetName) -> Result<TrainingRows, OpsError>;
+
+    /// Rows into a view's table and into the online store. When it answers they are in both, and durably in the table;
+    /// rows that are refused are in neither, nor are those that came with them.
+    async fn push(&self, request: &PushRequest) -> Result<PushReport, OpsError>;
 
     /// Feature vectors as of now.
     async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError>;
@@ -309,6 +317,8 @@ pub struct HistoricalRequest {
     pub save: Option<SaveAs>,
     /// Whether what tells of leaks and gaps is counted.
     pub lint: bool,
+    /// Rows that were pushed and must be seen.
+    pub after: Vec<WriteToken>,
 }
 
 /// Under which name a training dataset is saved, and by whom.
@@ -432,6 +442,58 @@ pub struct OnlineRequest {
     pub names: NameStyle,
     /// The join keys, each with one value per entity; all of one length.
     pub entities: Vec<EntityColumn>,
+    /// Rows that were pushed and must be seen.
+    pub after: After,
+}
+
+/// Rows that a read must see, or fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// What their pushes have answered.
+    pub tokens: Vec<WriteToken>,
+    /// How long to wait for an online store that does not have them.
+    pub patience: Duration,
+}
+
+/// Rows to push.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PushRequest {
+    /// The view.
+    pub view: ViewName,
+    /// Which version of it; the current one when none is named.
+    pub version: Option<ViewVersion>,
+    /// Join keys, `event_timestamp`, features, and perhaps `created_timestamp`, by name.
+    pub rows: RecordBatch,
+    /// Who pushes, and which of its pushes this is, so that one that comes again is written once.
+    pub producer: Option<Producer>,
+}
+
+/// What a push has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushReport {
+    /// The view version.
+    pub view: ViewId,
+    /// How many rows came.
+    pub rows: u64,
+    /// Whether this call has written them, or they were there.
+    pub outcome: PushOutcome,
+    /// Rows that took their place in the online store.
+    pub online: u64,
+    /// Rows that are in the table only, since the online store has later ones.
+    pub late: u64,
+    /// For reads that must see the rows.
+    pub token: WriteToken,
+    /// How long it took, microseconds.
+    pub micros: u64,
+}
+
+/// Whether a push was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// It was.
+    Written,
+    /// Its producer had pushed it, or one after it, before.
+    AlreadyThere,
 }
 
 /// The values of one join key.

@@ -11,8 +11,12 @@ pub enum Fault {
     NotFound,
     /// Somebody else was first; plan again.
     Stale,
+    /// A store does not hold yet what the request demands to see; the same call works once it does.
+    Behind,
     /// The user's data is wrong: a source file, entity rows.
     Data,
+    /// More waits to be done than can wait; the same call can work later.
+    Busy,
     /// A store or its network failed; the same call can work later.
     Store,
     /// Vintner is at fault.

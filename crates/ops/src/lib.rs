@@ -12,6 +12,8 @@ pub mod files;
 pub mod lint;
 mod local;
 pub mod meter;
+pub mod push_file;
+pub mod token;
 
 pub use api::Operations;
 pub use error::{Fault, OpsError};

@@ -1,5 +1,6 @@
 //! The operations on the stores of one deployment.
 
+mod after;
 mod catalog;
 mod datasets;
 mod deployment;
@@ -8,6 +9,7 @@ mod keys;
 mod maintenance;
 mod materialize;
 mod online;
+mod push;
 mod readiness;
 mod resolve;
 mod serving;
@@ -56,8 +58,8 @@ use crate::{
     api::{
         ApplyReport, Change, Changes, CheckReport, Dataset, Detail, HistoricalRequest,
         MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
-        Operations, Phase, PlanReport, Run, Scope, Spine, Summary, TrainingRows, VacuumRequest,
-        Vacuumed, Version, ViewCompaction, ViewRun,
+        Operations, Phase, PlanReport, PushReport, PushRequest, Run, Scope, Spine, Summary,
+        TrainingRows, VacuumRequest, Vacuumed, Version, ViewCompaction, ViewRun,
     },
     error::{Fault, OpsError},
     meter::{Meters, RunOutcome},
@@ -74,6 +76,7 @@ pub struct Local {
     online: OnceCell<Arc<dyn OnlineStore>>,
     serving: Serving,
     meters: Arc<Meters>,
+    writers: push::Writers,
     clock: Arc<dyn Clock>,
     memory: SharedMemory,
 }
@@ -117,6 +120,7 @@ impl Local {
             online: OnceCell::new(),
             serving: Serving::new(Arc::clone(&meters)),
             meters,
+            writers: push::Writers::default(),
             clock,
             memory: SharedMemory::of(memory),
         })
@@ -450,6 +454,11 @@ impl Operations for Local {
             name,
         )
         .await
+    }
+
+    async fn push(&self, request: &PushRequest) -> Result<PushReport, OpsError> {
+        // Boxed, since what it holds while it waits is large.
+        Box::pin(push::push(self, request)).await
     }
 
     async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError> {

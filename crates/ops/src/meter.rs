@@ -52,7 +52,7 @@ impl Outcome {
             Ok(_) => Self::Answered,
             Err(error) => match error.fault {
                 Fault::Request | Fault::NotFound | Fault::Stale | Fault::Data => Self::Refused,
-                Fault::Store | Fault::Internal => Self::Failed,
+                Fault::Behind | Fault::Busy | Fault::Store | Fault::Internal => Self::Failed,
             },
         }
     }

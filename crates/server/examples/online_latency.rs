@@ -21,7 +21,7 @@ use hdrhistogram::Histogram;
 use vintner_core::{Column, ColumnValues};
 use vintner_ops::{
     Operations, OpsError,
-    api::{EntityColumn, OnlineRequest},
+    api::{After, EntityColumn, OnlineRequest},
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 use vintner_server::Client;
@@ -174,6 +174,7 @@ impl Options {
                     .expect("fewer entities than a column can have"),
                 })
                 .collect(),
+            after: After::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod historical;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::{Stream, StreamExt as _, stream::BoxStream};
 use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
@@ -18,8 +19,9 @@ use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
         ApplyReport, Changes, CheckReport, Dataset, Detail, HistoricalRequest, MaterializeEvent,
-        MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, PlanReport, Run, Spine,
-        Summary, TrainingRows, VacuumRequest, Vacuumed, Version, ViewCompaction, ViewRun,
+        MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, PlanReport, PushReport,
+        PushRequest, Run, Spine, Summary, TrainingRows, VacuumRequest, Vacuumed, Version,
+        ViewCompaction, ViewRun,
     },
 };
 use vintner_proto::{
@@ -28,7 +30,8 @@ use vintner_proto::{
         self, dataset_service_client::DatasetServiceClient,
         maintenance_service_client::MaintenanceServiceClient,
         materialization_service_client::MaterializationServiceClient,
-        online_service_client::OnlineServiceClient, registry_service_client::RegistryServiceClient,
+        online_service_client::OnlineServiceClient, push_service_client::PushServiceClient,
+        registry_service_client::RegistryServiceClient,
     },
 };
 use vintner_registry::selection::FeatureRequest;
@@ -92,6 +95,10 @@ impl Client {
         OnlineServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
+    fn pushing(&self) -> PushServiceClient<Channel> {
+        PushServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
     fn materialization(&self) -> MaterializationServiceClient<Channel> {
         MaterializationServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
@@ -104,6 +111,43 @@ impl Client {
     fn maintenance(&self) -> MaintenanceServiceClient<Channel> {
         MaintenanceServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Pushes one after the other over one stream, which spares the way there and back between them. The answers come in
+    /// the order of the pushes; the first error is the last answer, and no push after it is written.
+    ///
+    /// # Errors
+    /// When the stream cannot be opened, or a request cannot be sent.
+    pub async fn push_stream(
+        &self,
+        requests: impl Stream<Item = PushRequest> + Send + 'static,
+    ) -> Result<BoxStream<'static, Result<PushReport, OpsError>>, OpsError> {
+        // A request that has no message ends the stream; a record batch of the types that features have always has one.
+        let (tell, mut told) = tokio::sync::oneshot::channel();
+        let mut tell = Some(tell);
+        let messages = requests
+            .map(move |request| match write(request.into_message()) {
+                Ok(message) => Some(message),
+                Err(error) => {
+                    if let Some(tell) = tell.take() {
+                        let _ = tell.send(error);
+                    }
+                    None
+                }
+            })
+            .take_while(|message| std::future::ready(message.is_some()))
+            .filter_map(std::future::ready);
+        let answers = self.pushing().push_stream(self.request(messages)).await;
+        let answers = self.answer(answers)?;
+        let client = self.clone();
+        let answers = answers.map(move |answer| {
+            let answer = answer.map_err(|status| status::to_error(&status, &client.url))?;
+            client.read(PushReport::from_message(answer))
+        });
+        // Told before the service could see the end of the stream, and so before it ended its own.
+        let unsendable = futures::stream::once(async move { told.try_recv().ok().map(Err) });
+        let unsendable = unsendable.filter_map(std::future::ready);
+        Ok(answers.chain(unsendable).boxed())
     }
 
     fn request<M>(&self, message: M) -> Request<M> {
@@ -246,6 +290,12 @@ impl Operations for Client {
 
     async fn reproduce(&self, name: &DatasetName) -> Result<TrainingRows, OpsError> {
         historical::reproduce(self, name).await
+    }
+
+    async fn push(&self, request: &PushRequest) -> Result<PushReport, OpsError> {
+        let request = self.request(write(request.clone().into_message())?);
+        let answer = self.answer(self.pushing().push(request).await)?;
+        self.read(PushReport::from_message(answer))
     }
 
     async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError> {

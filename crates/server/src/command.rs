@@ -67,6 +67,9 @@ pub struct GetHistorical {
     /// Whether what tells of leaks and gaps is counted and reported. Default: it is not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub lint: bool,
+    /// Tokens that pushes have answered with: the training rows are made with their rows, or there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
 }
 
 /// Moments at equal distances.
@@ -277,6 +280,7 @@ impl From<&HistoricalRequest> for GetHistorical {
                 author: save.author.clone(),
             }),
             lint: request.lint,
+            after: texts(&request.after),
         }
     }
 }
@@ -315,6 +319,7 @@ impl TryFrom<GetHistorical> for HistoricalRequest {
                 }),
             },
             lint: command.lint,
+            after: parse_each("after", &command.after)?,
         })
     }
 }
@@ -406,6 +411,7 @@ mod tests {
                 author: "ann".to_owned(),
             }),
             lint: true,
+            after: vec![crate::tests::token()],
         };
         let plain = request(r#"{"get_historical": {"service": "delay_model"}}"#).unwrap();
         assert_eq!(plain.knowledge, Knowledge::Event);
@@ -420,7 +426,7 @@ mod tests {
     fn a_wrong_command_is_told_what_is_wrong() {
         let refusal = |json: &str| request(json).unwrap_err();
         insta::assert_snapshot!(refusal("delay_model"), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: expected value at line 1 column 1"#);
-        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown field `servise`, expected one of `service`, `features`, `full_names`, `knowledge`, `boundary`, `timestamp_column`, `at`, `between`, `spine`, `split`, `split_by`, `save`, `lint` at line 1 column 29"#);
+        insta::assert_snapshot!(refusal(r#"{"get_historical": {"servise": "delay_model"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown field `servise`, expected one of `service`, `features`, `full_names`, `knowledge`, `boundary`, `timestamp_column`, `at`, `between`, `spine`, `split`, `split_by`, `save`, `lint`, `after` at line 1 column 29"#);
         insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "knowledge": "later"}}"#), @r#"the descriptor's command is not what DoExchange takes, which is JSON like {"get_historical": {"service": "delay_model"}}: unknown variant `later`, expected `event` or `available` at line 1 column 56"#);
         insta::assert_snapshot!(refusal(r#"{"get_historical": {}}"#), @"give `service` or `features`");
         insta::assert_snapshot!(refusal(r#"{"get_historical": {"service": "s", "features": ["v"]}}"#), @"give `service` or `features`, not both");

@@ -11,6 +11,7 @@ mod datasets;
 mod maintenance;
 mod materialization;
 mod online;
+mod push;
 mod registry;
 mod values;
 

@@ -182,7 +182,7 @@ impl Life {
             }
         };
         let allowed = match request.headers().get("grpc-timeout") {
-            Some(header) => Some(timeout(header).ok_or_else(|| {
+            Some(header) => Some(timeout(header.as_bytes()).ok_or_else(|| {
                 status::bad_deadline(&String::from_utf8_lossy(header.as_bytes()))
             })?),
             None => None,
@@ -319,8 +319,8 @@ impl HttpBody for GuardedBody {
 
 /// The time that a `grpc-timeout` header gives: one to eight digits and a unit. Source: "Requests" in
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
-fn timeout(header: &HeaderValue) -> Option<Duration> {
-    let text = header.to_str().ok()?;
+pub(crate) fn timeout(header: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(header).ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -370,7 +370,7 @@ mod tests {
             ("1é", None),
         ] {
             let header = HeaderValue::from_bytes(text.as_bytes()).unwrap();
-            assert_eq!(timeout(&header), want, "{text:?}");
+            assert_eq!(timeout(header.as_bytes()), want, "{text:?}");
         }
     }
 }

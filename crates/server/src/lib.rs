@@ -25,6 +25,7 @@ mod maintenance_service;
 mod materialization_service;
 mod metrics;
 mod online_service;
+mod push_service;
 mod registry_service;
 pub mod server;
 mod status;

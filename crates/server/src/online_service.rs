@@ -8,7 +8,7 @@ use futures::{
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use vintner_ops::{Operations, api::OnlineRequest};
 use vintner_proto::v1::{
     self, online_service_server::OnlineService, stream_online_features_response::Answer,
@@ -18,7 +18,7 @@ use crate::{
     admission::Admission,
     answer::{read, write},
     convert::{Travels, row_count},
-    status,
+    guard, status,
 };
 
 /// How many requests of a stream are worked on at one time.
@@ -38,6 +38,7 @@ impl OnlineHandlers {
     async fn features(
         &self,
         request: v1::GetOnlineFeaturesRequest,
+        patience: Duration,
     ) -> Result<v1::GetOnlineFeaturesResponse, Status> {
         let columns = request.entities.iter();
         let entities = columns
@@ -50,21 +51,25 @@ impl OnlineHandlers {
         let nothing = v1::FeatureSelection::default();
         let selection = request.features.as_ref().unwrap_or(&nothing);
         let _admitted = self.admission.enter(selection, entities)?;
-        let request = read(OnlineRequest::from_message(request))?;
+        let mut request = read(OnlineRequest::from_message(request))?;
+        if !request.after.tokens.is_empty() {
+            request.after.patience = patience;
+        }
         write(self.ops.get_online(request).await)
     }
 
     /// The answer to one request of a stream.
     async fn answer(&self, asked: v1::StreamOnlineFeaturesRequest) -> Answer {
-        let work = self.features(asked.request.unwrap_or_default());
-        let done = match asked.timeout_millis {
-            0 => work.await,
-            millis => {
-                let allowed = Duration::from_millis(millis.into());
-                timeout(allowed, work)
-                    .await
-                    .unwrap_or_else(|_| Err(status::too_late(allowed)))
-            }
+        let deadline = match asked.timeout_millis {
+            0 => None,
+            millis => Some(Duration::from_millis(millis.into())),
+        };
+        let work = self.features(asked.request.unwrap_or_default(), patience(deadline));
+        let done = match deadline {
+            None => work.await,
+            Some(allowed) => timeout(allowed, work)
+                .await
+                .unwrap_or_else(|_| Err(status::too_late(allowed))),
         };
         match done {
             Ok(features) => Answer::Features(features),
@@ -85,7 +90,9 @@ impl OnlineService for OnlineHandlers {
         &self,
         request: Request<v1::GetOnlineFeaturesRequest>,
     ) -> Result<Response<v1::GetOnlineFeaturesResponse>, Status> {
-        self.features(request.into_inner()).await.map(Response::new)
+        let patience = patience(deadline(request.metadata()));
+        let features = self.features(request.into_inner(), patience).await;
+        features.map(Response::new)
     }
 
     async fn stream_online_features(
@@ -110,4 +117,19 @@ impl OnlineService for OnlineHandlers {
         });
         Ok(Response::new(answers.buffered(AHEAD).boxed()))
     }
+}
+
+/// How long to wait for rows that must be seen, when the call has no deadline.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest that is waited, whatever the deadline.
+const MOST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long to wait for rows that must be seen: until the deadline, less what it takes to say that they are not there.
+fn patience(deadline: Option<Duration>) -> Duration {
+    deadline.map_or(PATIENCE, |deadline| MOST_PATIENCE.min(deadline * 3 / 4))
+}
+
+/// The time that the caller gives a call.
+fn deadline(metadata: &MetadataMap) -> Option<Duration> {
+    guard::timeout(metadata.get("grpc-timeout")?.as_bytes())
 }

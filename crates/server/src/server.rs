@@ -15,7 +15,8 @@ use vintner_proto::v1::{
     dataset_service_server::DatasetServiceServer,
     maintenance_service_server::MaintenanceServiceServer,
     materialization_service_server::MaterializationServiceServer,
-    online_service_server::OnlineServiceServer, registry_service_server::RegistryServiceServer,
+    online_service_server::OnlineServiceServer, push_service_server::PushServiceServer,
+    registry_service_server::RegistryServiceServer,
 };
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     materialization_service::MaterializationHandlers,
     metrics::{Metrics, Sources},
     online_service::OnlineHandlers,
+    push_service::PushHandlers,
     registry_service::RegistryHandlers,
 };
 
@@ -44,10 +46,11 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The names of the services that have a health status of their own.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     WHOLE,
     <RegistryServiceServer<RegistryHandlers> as NamedService>::NAME,
     <OnlineServiceServer<OnlineHandlers> as NamedService>::NAME,
+    <PushServiceServer<PushHandlers> as NamedService>::NAME,
     <MaterializationServiceServer<MaterializationHandlers> as NamedService>::NAME,
     <DatasetServiceServer<DatasetHandlers> as NamedService>::NAME,
     <MaintenanceServiceServer<MaintenanceHandlers> as NamedService>::NAME,
@@ -293,6 +296,10 @@ pub(crate) fn routes(
         admission,
         draining: rules.draining.clone(),
     };
+    let push = PushHandlers {
+        ops: ops(),
+        max_batch: config.max_batch,
+    };
     let flight = FlightHandlers {
         ops: ops(),
         max_message_bytes: limit,
@@ -303,6 +310,7 @@ pub(crate) fn routes(
                 .max_decoding_message_size(limit),
         )
         .add_service(OnlineServiceServer::new(online).max_decoding_message_size(limit))
+        .add_service(PushServiceServer::new(push).max_decoding_message_size(limit))
         .add_service(
             MaterializationServiceServer::new(MaterializationHandlers { ops: ops() })
                 .max_decoding_message_size(limit),

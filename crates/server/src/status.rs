@@ -5,6 +5,8 @@
 //! | request, data | `INVALID_ARGUMENT` | mends the request; the same call fails again |
 //! | not found | `NOT_FOUND` | names something that exists |
 //! | stale | `ABORTED` | plans again, then retries |
+//! | behind | `FAILED_PRECONDITION` | brings the store up, then retries |
+//! | busy | `RESOURCE_EXHAUSTED` | retries as it is, later |
 //! | store | `UNAVAILABLE` | retries as it is, later |
 //! | internal | `INTERNAL` | reports it |
 //!
@@ -42,11 +44,18 @@ pub(crate) fn from_error(error: &OpsError) -> Status {
         Fault::Request | Fault::Data => Code::InvalidArgument,
         Fault::NotFound => Code::NotFound,
         Fault::Stale => Code::Aborted,
+        Fault::Behind => Code::FailedPrecondition,
+        Fault::Busy => Code::ResourceExhausted,
         Fault::Store => Code::Unavailable,
         Fault::Internal => Code::Internal,
     };
     let cause = match error.fault {
-        Fault::Request | Fault::Data | Fault::NotFound | Fault::Stale => cause_of(error),
+        Fault::Request
+        | Fault::Data
+        | Fault::NotFound
+        | Fault::Stale
+        | Fault::Behind
+        | Fault::Busy => cause_of(error),
         Fault::Store | Fault::Internal => {
             let request_id = of_this_call();
             tracing::error!(request_id, fault = word(error.fault), error = %error.chain(), "a call failed");
@@ -167,6 +176,18 @@ pub(crate) fn too_many_entities(entities: usize, limit: usize) -> Status {
     )
 }
 
+/// A push has more rows than allowed.
+pub(crate) fn too_many_rows(rows: usize, limit: usize) -> Status {
+    with_fault(
+        Code::InvalidArgument,
+        Fault::Request,
+        &format!(
+            "the push has {rows} rows, and the service's limit is {limit}; \
+             split it into several pushes, or raise the limit"
+        ),
+    )
+}
+
 /// The service is stopping and this call has used up the time for it.
 pub(crate) fn stopping() -> Status {
     with_fault(
@@ -271,6 +292,8 @@ const fn word(fault: Fault) -> &'static str {
         Fault::Request => "request",
         Fault::NotFound => "not_found",
         Fault::Stale => "stale",
+        Fault::Behind => "behind",
+        Fault::Busy => "busy",
         Fault::Data => "data",
         Fault::Store => "store",
         Fault::Internal => "internal",
@@ -283,6 +306,8 @@ fn fault_in(metadata: &MetadataMap) -> Option<Fault> {
         Fault::Request,
         Fault::NotFound,
         Fault::Stale,
+        Fault::Behind,
+        Fault::Busy,
         Fault::Data,
         Fault::Store,
         Fault::Internal,

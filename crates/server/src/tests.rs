@@ -13,9 +13,13 @@ mod stopping;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
-use vintner_ops::Operations;
+use vintner_ops::{
+    Operations,
+    api::{PushRequest, WriteToken},
+};
 
 use crate::{Client, ServeError, Server, ServerConfig, Stopped};
 use fake::Fake;
@@ -87,4 +91,21 @@ async fn service(fake: &Arc<Fake>) -> (Service, Client) {
     let service = Service::start(Arc::clone(fake) as Arc<dyn Operations>, on_any_port()).await;
     let client = service.client().await;
     (service, client)
+}
+
+/// What a push answers with.
+pub(crate) fn token() -> WriteToken {
+    let (project, view) = ("flights".parse().unwrap(), "weather@2".parse().unwrap());
+    WriteToken::new(project, view, u64::MAX, Some("a life"))
+}
+
+/// A push of so many rows.
+fn push(rows: usize) -> PushRequest {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1; rows]));
+    PushRequest {
+        view: "weather".parse().unwrap(),
+        version: None,
+        rows: RecordBatch::try_from_iter([("k", column)]).unwrap(),
+        producer: None,
+    }
 }

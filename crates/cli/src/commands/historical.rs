@@ -61,6 +61,7 @@ pub(crate) async fn get_historical(global: &Global, args: GetHistorical) -> Resu
             author: deployment::author(),
         }),
         lint: args.lint,
+        after: args.after,
     };
     let started = std::time::Instant::now();
     let operations = deployment::open(global).await?;

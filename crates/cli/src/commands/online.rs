@@ -1,9 +1,9 @@
 //! `get-online`
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use vintner_core::{Column, ColumnValues, Value};
-use vintner_ops::api::{EntityColumn, OnlineRequest, OnlineResponse};
+use vintner_ops::api::{After, EntityColumn, OnlineRequest, OnlineResponse};
 
 use crate::{
     args::{Format, GetOnline, Global},
@@ -13,11 +13,18 @@ use crate::{
     json, output,
 };
 
+/// How long to wait for an online store that does not have rows that must be seen.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 pub(crate) async fn get_online(global: &Global, args: GetOnline) -> Result<Exit, Failure> {
     let request = OnlineRequest {
         features: feature_request(args.features)?,
         names: name_style(args.full_names),
         entities: entity_columns(&args.entities)?,
+        after: After {
+            tokens: args.after,
+            patience: PATIENCE,
+        },
     };
     let response = deployment::open(global).await?.get_online(request).await?;
     match global.format {

@@ -18,6 +18,7 @@ mod linting;
 mod main_job;
 mod maintenance;
 mod observability;
+mod push;
 mod s3;
 mod spine;
 mod stores;

@@ -327,6 +327,7 @@ fn online_request() -> OnlineRequest {
     OnlineRequest {
         features: FeatureRequest::Service("churn_model".parse().unwrap()),
         names: NameStyle::Short,
+        after: Default::default(),
         entities: vec![EntityColumn {
             name: "customer_id".to_owned(),
             values: Column::of(integer, [Some(Value::Int64(1))]).unwrap(),

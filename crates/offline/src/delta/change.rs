@@ -18,6 +18,8 @@ use uuid::Uuid;
 use super::{
     data_files::{TARGET_BYTES, Written},
     error::{DeltaError, cause},
+    file_name::{self, Origin},
+    progress,
     table::{Table, TableState, info},
 };
 
@@ -48,6 +50,9 @@ pub struct Change {
     pub columns: Columns,
     /// What happens to the rows.
     pub effect: Effect,
+    /// How far those have come whose rows these are, by the application id of each. Another change with one of these
+    /// ids is a conflict.
+    pub(crate) producers: Vec<(String, i64)>,
     /// What goes into the commit's info, by key.
     pub info: Vec<(String, Value)>,
 }
@@ -57,6 +62,8 @@ pub struct Change {
 pub enum Effect {
     /// They stay, and there are more.
     Appends,
+    /// They stay, and there are more, which no source has. Whatever others add meanwhile is no matter.
+    Pushes,
     /// Some are replaced: which, in SQL, for people who read the log.
     Replaces(String),
     /// They are the same, in other files.
@@ -83,14 +90,30 @@ impl Change {
             adds.for_each(|add| add.data_change = false);
         }
         let first = base.map_or(0, |base| base.version() + 1);
+        let version = self.commit_from(table, base, first, &mut |_| {}).await?;
+        checkpoint_when_due(table, version).await;
+        Ok(version)
+    }
+
+    /// Writes the version `first`, or a later one when others have written versions meanwhile that this one can follow;
+    /// `followed` is given what they did. All versions between `base` and `first` must have kept its columns. Makes no
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// As [`Change::commit`].
+    pub(crate) async fn commit_from(
+        self,
+        table: &Table,
+        base: Option<&TableState>,
+        first: u64,
+        followed: &mut (dyn FnMut(&[Action]) + Send),
+    ) -> Result<u64, DeltaError> {
         for version in first..first + VERSIONS_TO_FOLLOW {
             match self.put(table, base, version).await? {
-                Put::Done => {
-                    checkpoint(table, version).await;
-                    return Ok(version);
-                }
+                Put::Done => return Ok(version),
                 Put::Taken(other) if base.is_some() && self.can_follow(&other) => {
                     tracing::debug!(%table, version, "another change was first; this one follows it");
+                    followed(&other);
                 }
                 Put::Taken(_) => {
                     self.written.discard(table).await;
@@ -137,16 +160,22 @@ impl Change {
         }
     }
 
-    /// Whether this change is right also after another one. What removes rows or adds some was planned from what the
-    /// table's rows were made of, so only what moves rows may come before it; what moves rows itself can follow
-    /// everything but another move or removal of the same ones.
+    /// Whether this change is right also after another one. What computes rows from sources was planned from what the
+    /// table's rows were made of, so only what does not touch that may come before it: a move of rows, and rows that were
+    /// pushed. What moves rows itself, and what was pushed, can follow everything but what takes away the same files,
+    /// changes the columns, or is of the same producers.
     fn can_follow(&self, other: &[Action]) -> bool {
         let is_compatible = other.iter().all(|action| match action {
             Action::Remove(remove) => !self.removes.iter().any(|ours| ours.path == remove.path),
             Action::Metadata(_) | Action::Protocol(_) => false,
+            Action::Txn(theirs) => !self
+                .producers
+                .iter()
+                .any(|(ours, _)| *ours == theirs.app_id),
             _ => true,
         });
-        is_compatible && (self.effect == Effect::Rearranges || is_rearrangement(other))
+        let follows_all = matches!(self.effect, Effect::Rearranges | Effect::Pushes);
+        is_compatible && (follows_all || is_rearrangement(other) || is_push(other))
     }
 
     fn as_commit(
@@ -184,15 +213,22 @@ impl Change {
         }
         let mut info: HashMap<_, _> = self.info.iter().cloned().collect();
         info.insert(COMMIT_KEY.to_owned(), json!(id));
-        let transaction = i64::try_from(version).unwrap_or(i64::MAX);
-        let transaction = Transaction::new(table.application(), transaction);
-        Ok(CommitData::new(actions, operation, info, vec![transaction]))
+        let mut transactions = vec![Transaction::new(table.application(), number(version))];
+        // Whoever looks for what was read need not go through all commits since.
+        if info.contains_key(progress::KEY) {
+            let marker = progress::marker(table);
+            transactions.push(Transaction::new(marker, number(version)));
+        }
+        for (producer, sequence) in &self.producers {
+            transactions.push(Transaction::new(producer, *sequence));
+        }
+        Ok(CommitData::new(actions, operation, info, transactions))
     }
 
     fn operation(&self, is_first: bool) -> DeltaOperation {
         let (mode, predicate) = match &self.effect {
             _ if is_first => (SaveMode::ErrorIfExists, None),
-            Effect::Appends => (SaveMode::Append, None),
+            Effect::Appends | Effect::Pushes => (SaveMode::Append, None),
             Effect::Replaces(what) => (SaveMode::Overwrite, Some(what.clone())),
             Effect::Rearranges => {
                 return DeltaOperation::Optimize {
@@ -224,6 +260,25 @@ fn is_rearrangement(actions: &[Action]) -> bool {
     only_moves && removes
 }
 
+/// Whether a commit adds rows that were pushed and does nothing else.
+fn is_push(actions: &[Action]) -> bool {
+    let mut adds = false;
+    let only_pushes = actions.iter().all(|action| match action {
+        Action::Add(add) => {
+            adds = true;
+            add.data_change && file_name::origin(&add.path) == Origin::Push
+        }
+        Action::Remove(_) | Action::Metadata(_) => false,
+        _ => true,
+    });
+    only_pushes && adds
+}
+
+/// A version or a sequence as Delta has it.
+fn number(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
 /// What became of a version that was to be written.
 enum Put {
     /// It is there.
@@ -236,11 +291,15 @@ fn is_ours(actions: &[Action], id: &str) -> bool {
     info(actions, COMMIT_KEY).and_then(Value::as_str) == Some(id)
 }
 
-/// Sums up the log now and then, so that it is read fast. The version stands whether or not that works.
-async fn checkpoint(table: &Table, version: u64) {
-    if !(version + 1).is_multiple_of(CHECKPOINT_EVERY) {
-        return;
+/// Sums up the log now and then, so that it is read fast.
+pub(crate) async fn checkpoint_when_due(table: &Table, version: u64) {
+    if (version + 1).is_multiple_of(CHECKPOINT_EVERY) {
+        checkpoint(table, version).await;
     }
+}
+
+/// Sums up the log. The version stands whether or not that works.
+pub(crate) async fn checkpoint(table: &Table, version: u64) {
     let written = async {
         let mut at = DeltaTable::new(table.log().clone());
         at.load_version(version).await?;
@@ -422,12 +481,18 @@ mod tests {
                 })
                 .collect(),
             columns: Columns::Same,
+            producers: match effect {
+                Effect::Pushes => vec![("p".to_owned(), 2)],
+                _ => Vec::new(),
+            },
             effect,
             info: Vec::new(),
         };
         let appends = change(Effect::Appends, &[]);
         let replaces = change(Effect::Replaces("true".to_owned()), &["a"]);
         let moves = change(Effect::Rearranges, &["a"]);
+        let pushes = change(Effect::Pushes, &[]);
+        let txn = |producer: &str| Action::Txn(Transaction::new(producer, 1));
         let metadata = new_metadata(
             &StructType::try_new([]).unwrap(),
             [] as [&str; 0],
@@ -435,28 +500,42 @@ mod tests {
         );
         for (other, want) in [
             // another append: it has read what this one has
-            (vec![add("n", true)], [false, false, true]),
+            (vec![add("n", true)], [false, false, true, true]),
+            // rows that were pushed: no source has them
+            (
+                vec![add("pushed-n", true), txn("q")],
+                [true, true, true, true],
+            ),
+            // of the same producer, or beside others
+            (
+                vec![add("pushed-n", true), txn("p")],
+                [true, true, true, false],
+            ),
+            (
+                vec![add("pushed-n", true), add("n", true)],
+                [false, false, true, true],
+            ),
             // a run that found no rows, and says so
-            (vec![], [false, false, true]),
+            (vec![], [false, false, true, true]),
             (
                 vec![remove("b", true), add("n", true)],
-                [false, false, true],
+                [false, false, true, true],
             ),
             (
                 vec![remove("b", false), add("n", false)],
-                [true, true, true],
+                [true, true, true, true],
             ),
             (
                 vec![remove("a", false), add("n", false)],
-                [true, false, false],
+                [true, false, false, true],
             ),
-            (vec![remove("a", true)], [false, false, false]),
+            (vec![remove("a", true)], [false, false, false, true]),
             (
                 vec![Action::Metadata(metadata.unwrap())],
-                [false, false, false],
+                [false, false, false, false],
             ),
         ] {
-            let found = [&appends, &replaces, &moves].map(|ours| ours.can_follow(&other));
+            let found = [&appends, &replaces, &moves, &pushes].map(|ours| ours.can_follow(&other));
             assert_eq!(found, want, "{other:?}");
         }
     }

@@ -12,9 +12,11 @@ use deltalake::kernel::{Add, StructType};
 use object_store::{ObjectStoreExt, path::Path};
 use parquet::basic::Compression;
 use tokio::{sync::mpsc, task::JoinSet};
-use uuid::Uuid;
 
-use super::{error::DeltaError, layout::file_schema, stats, table::Table, upload::Upload};
+use super::{
+    error::DeltaError, file_name, file_name::Origin, layout::file_schema, stats, table::Table,
+    upload::Upload,
+};
 use crate::parquet_file::{Error, ParquetFile, ROW_GROUP_ROWS, RowGroup};
 
 /// Past this many bytes a data file is closed and the next one begun.
@@ -36,9 +38,6 @@ pub(crate) enum Arrangement {
         by: Vec<String>,
     },
 }
-
-/// What the names of sorted files begin with.
-pub(super) const SORTED: &str = "sorted-";
 
 /// New data files of a table. Rows come in lanes; a row group has rows of one lane, as long as there are enough, so
 /// that what was near each other in the input stays so in the table.
@@ -97,6 +96,7 @@ impl DataFiles {
         table: &Table,
         schema: &StructType,
         statistics: Vec<String>,
+        origin: Origin,
         arrangement: Arrangement,
     ) -> Self {
         let schema = file_schema(schema);
@@ -106,6 +106,7 @@ impl DataFiles {
             table: table.clone(),
             schema: schema.clone(),
             statistics,
+            origin,
             arrangement,
             open: None,
             closing: JoinSet::new(),
@@ -313,6 +314,7 @@ struct Files {
     table: Table,
     schema: SchemaRef,
     statistics: Vec<String>,
+    origin: Origin,
     arrangement: Arrangement,
     open: Option<Open>,
     /// Files whose last bytes are on their way.
@@ -369,13 +371,13 @@ impl Files {
 
     /// A new file, for rows of which these are the first.
     fn begin(&self, rows: &[RecordBatch]) -> Result<Open, DeltaError> {
-        let (prefix, sorted_by) = match &self.arrangement {
-            Arrangement::AsTheyCome => ("part-", &[][..]),
-            Arrangement::Sorted { by } => (SORTED, by.as_slice()),
+        let (is_sorted, sorted_by) = match &self.arrangement {
+            Arrangement::AsTheyCome => (false, &[][..]),
+            Arrangement::Sorted { by } => (true, by.as_slice()),
         };
         let lz4 = Compression::LZ4_RAW;
         let file = ParquetFile::new(&self.schema, lz4, &self.statistics, sorted_by, rows);
-        let path = Path::from(format!("{prefix}{}.parquet", Uuid::new_v4()));
+        let path = file_name::new(self.origin, is_sorted);
         Ok(Open {
             file: file.map_err(|e| self.table.write_error(e))?,
             upload: Upload::new(self.table.objects(), path),

@@ -14,6 +14,8 @@ pub mod table;
 
 mod change;
 mod data_files;
+mod file_name;
+pub(crate) mod progress;
 mod scan;
 mod stats;
 mod upload;
@@ -29,7 +31,8 @@ pub use scan::OpenTable;
 pub use store::OfflineStore;
 pub use table::{DataFile, Table, TableState};
 
-pub(crate) use change::{AddedFile, AddedFiles};
+pub(crate) use change::{AddedFile, AddedFiles, checkpoint, checkpoint_when_due};
 pub(crate) use data_files::{Arrangement, DataFiles, TARGET_BYTES, Written};
+pub(crate) use file_name::Origin;
 pub(crate) use upload::Upload;
 pub(crate) use waits::Waits;

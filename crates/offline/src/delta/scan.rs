@@ -193,7 +193,8 @@ impl TableState {
         scan.project(columns)?.build()
     }
 
-    fn check_types(&self, layout: &ViewLayout) -> Result<(), DeltaError> {
+    /// Refuses a table of which a column has another type than `layout` says.
+    pub(crate) fn check_types(&self, layout: &ViewLayout) -> Result<(), DeltaError> {
         let wanted = layout.delta()?;
         let found = self.columns();
         for field in wanted.fields() {

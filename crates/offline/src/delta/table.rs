@@ -11,8 +11,8 @@ use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use serde_json::Value;
 
 use super::{
-    data_files::SORTED,
     error::{DeltaError, EventRange, Newest, cause},
+    file_name::{self, Origin},
     stats,
 };
 
@@ -130,6 +130,20 @@ impl Table {
         Ok(None)
     }
 
+    /// Whether the commit of a version is in the log.
+    pub(crate) async fn has_version(&self, version: u64) -> Result<bool, DeltaError> {
+        self.has_file(&format!("_delta_log/{version:020}.json"))
+            .await
+    }
+
+    /// The version up to which the log has been summed up.
+    pub(crate) async fn last_checkpoint(&self) -> Option<u64> {
+        let path = Path::from("_delta_log/_last_checkpoint");
+        let bytes = self.objects().get(&path).await.ok()?.bytes().await.ok()?;
+        let hint: Value = serde_json::from_slice(&bytes).ok()?;
+        hint.get("version")?.as_u64()
+    }
+
     /// Whether a data file is there, part of the newest version or not.
     pub(crate) async fn has_file(&self, path: &str) -> Result<bool, DeltaError> {
         match self.objects().head(&Path::from(path)).await {
@@ -143,7 +157,8 @@ impl Table {
         &self.log
     }
 
-    pub(super) fn application(&self) -> &str {
+    /// The application id of commits, and what those of others begin with.
+    pub(crate) fn application(&self) -> &str {
         &self.application
     }
 
@@ -280,7 +295,12 @@ impl DataFile {
 
     /// Whether its rows were sorted when it was written.
     pub(crate) fn is_sorted(&self) -> bool {
-        self.view.path().starts_with(SORTED)
+        file_name::is_sorted(&self.view.path())
+    }
+
+    /// Where its rows come from.
+    pub(crate) fn origin(&self) -> Origin {
+        file_name::origin(&self.view.path())
     }
 
     pub(crate) fn removal(&self) -> Remove {

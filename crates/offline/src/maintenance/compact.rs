@@ -22,8 +22,8 @@ use super::{
     time_ranges::{Sampling, TimeRanges},
 };
 use crate::delta::{
-    Arrangement, Change, Columns, DataFiles, Effect, OfflineStore, TARGET_BYTES, Table, TableState,
-    ViewLayout, Waits, Written,
+    Arrangement, Change, Columns, DataFiles, Effect, OfflineStore, Origin, TARGET_BYTES, Table,
+    TableState, ViewLayout, Waits, Written,
     layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP, file_schema},
 };
 
@@ -131,22 +131,19 @@ pub(super) async fn compact_to(
         view,
         base: &base,
         order: order(&layout),
+        layout,
     };
-    let mut new_files = DataFiles::new(
-        &table,
-        &base.columns(),
-        layout.statistics_columns(),
-        Arrangement::Sorted {
-            by: sorting.order.clone(),
-        },
-    );
-    for heap in &heaps {
-        if let Err(error) = sorting.rewrite(heap, &mut new_files).await {
-            new_files.abandon().await;
-            return Err(error);
+    let mut written = Written::default();
+    for origin in [Origin::Run, Origin::Push] {
+        let heaps = heaps.iter().filter(|heap| heap.origin == origin);
+        match sorting.rewrite_all(origin, heaps).await {
+            Ok(more) => written = written.and(more),
+            Err(error) => {
+                written.discard(&table).await;
+                return Err(error);
+            }
         }
     }
-    let written = new_files.finish().await?;
     let written = count(&base, &heaps, written, &table).await?;
     done.files_removed = heaps.iter().map(|heap| heap.paths.len()).sum();
     done.bytes_removed = heaps.iter().map(|heap| heap.bytes).sum();
@@ -163,6 +160,7 @@ pub(super) async fn compact_to(
             .collect(),
         columns: Columns::Same,
         effect: Effect::Rearranges,
+        producers: Vec::new(),
         info: Vec::new(),
     };
     done.table_version = Some(change.commit(&table, Some(&base)).await?);
@@ -194,9 +192,34 @@ struct Sorting<'a> {
     view: &'a ViewRevision,
     base: &'a TableState,
     order: Vec<String>,
+    layout: ViewLayout,
 }
 
 impl Sorting<'_> {
+    /// Writes the rows of heaps of one origin into files of that origin.
+    async fn rewrite_all(
+        &self,
+        origin: Origin,
+        heaps: impl Iterator<Item = &Heap>,
+    ) -> Result<Written, MaintenanceError> {
+        let mut files = DataFiles::new(
+            self.base.table(),
+            &self.base.columns(),
+            self.layout.statistics_columns(),
+            origin,
+            Arrangement::Sorted {
+                by: self.order.clone(),
+            },
+        );
+        for heap in heaps {
+            if let Err(error) = self.rewrite(heap, &mut files).await {
+                files.abandon().await;
+                return Err(error);
+            }
+        }
+        Ok(files.finish().await?)
+    }
+
     /// Writes the rows of a heap into files of their own.
     async fn rewrite(&self, heap: &Heap, files: &mut DataFiles) -> Result<(), MaintenanceError> {
         let ranges = match heap.pieces {

@@ -4,7 +4,7 @@
 //! stays. So a table that has been compacted is left alone until something is added, and then only what is new, and what
 //! shares time with it, is written again.
 
-use crate::delta::{DataFile, error::EventRange};
+use crate::delta::{DataFile, Origin, error::EventRange};
 
 /// What the log says of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub(super) struct FileFacts {
     pub(super) bytes: u64,
     pub(super) events: Option<EventRange>,
     pub(super) is_sorted: bool,
+    pub(super) origin: Origin,
 }
 
 impl From<&DataFile> for FileFacts {
@@ -22,13 +23,15 @@ impl From<&DataFile> for FileFacts {
             bytes: file.bytes(),
             events: file.events(),
             is_sorted: file.is_sorted(),
+            origin: file.origin(),
         }
     }
 }
 
 /// Files whose rows are written again, sorted, into files of one range of time each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Heap {
+    pub(super) origin: Origin,
     pub(super) paths: Vec<String>,
     pub(super) bytes: u64,
     /// Into how many files, as far as the times can be told apart.
@@ -37,7 +40,18 @@ pub(super) struct Heap {
 
 /// The heaps to put in order, from the earliest on; files of `target` bytes come of them. None when everything is in
 /// order. A file in order of less than half of that is written again too when its neighbours are and there is room.
+/// Rows that were pushed never come together with those that runs have computed.
 pub(super) fn plan_compaction(files: Vec<FileFacts>, target: u64) -> Vec<Heap> {
+    let (pushed, computed) = files
+        .into_iter()
+        .partition(|file| file.origin == Origin::Push);
+    let mut heaps = plan_origin(computed, target);
+    heaps.extend(plan_origin(pushed, target));
+    heaps
+}
+
+/// The heaps of files of one origin.
+fn plan_origin(files: Vec<FileFacts>, target: u64) -> Vec<Heap> {
     let mut heaps = Vec::new();
     let mut heap = Growing::default();
     for cluster in clusters(files) {
@@ -71,8 +85,10 @@ impl Growing {
         // Files whose times the log does not know cannot be told apart afterwards either.
         let has_times = self.0.iter().all(|cluster| cluster.has_times());
         let pieces = usize::try_from(bytes.div_ceil(target)).unwrap_or(usize::MAX);
+        let origin = self.0.first()?.0.first()?.origin;
         let files = self.0.into_iter().flat_map(|cluster| cluster.0);
         Some(Heap {
+            origin,
             paths: files.map(|file| file.path).collect(),
             bytes,
             pieces: if has_times { pieces.max(1) } else { 1 },
@@ -144,6 +160,10 @@ mod tests {
                 last: Timestamp::from_micros(last * 1000 + 999),
             }),
             is_sorted: name.starts_with('S'),
+            origin: match name.contains('p') {
+                true => Origin::Push,
+                false => Origin::Run,
+            },
         }
     }
 
@@ -205,6 +225,20 @@ mod tests {
         assert_eq!(with("new", 5, 12, 13), ["S2 new → 1"]);
         assert_eq!(with("new", 50, 12, 13), ["S2 new → 2"]);
         assert_eq!(with("new", 5, 8, 11), ["S1 new S2 → 2"]);
+    }
+
+    #[test]
+    fn what_was_pushed_stays_apart() {
+        assert_eq!(
+            plan(&[
+                ("a", 1, 0, 10),
+                ("p", 1, 0, 10),
+                ("p2", 1, 5, 20),
+                ("b", 1, 20, 30)
+            ]),
+            ["a b → 1", "p p2 → 1"]
+        );
+        assert_eq!(plan(&[("S1", 1, 0, 10), ("Sp", 1, 0, 10)]), [""; 0]);
     }
 
     #[test]

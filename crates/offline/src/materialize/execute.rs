@@ -16,14 +16,15 @@ use super::{
     input::{Input, Sides, instant, within},
     lanes::Lanes,
     plan::{Action, RunPlan},
-    progress::{self, Progress},
+    progress::Progress,
     request::EventWindow,
     run::RunEvent,
 };
 use crate::delta::{
-    Arrangement, Change, Columns, DataFile, DataFiles, DeltaError, Effect, Table, TableState,
-    ViewLayout, Written,
+    Arrangement, Change, Columns, DataFile, DataFiles, DeltaError, Effect, Origin, Table,
+    TableState, ViewLayout, Written,
     layout::{EVENT_TIMESTAMP, file_schema},
+    progress,
 };
 
 /// Rows that stay are written into the same file as new ones while all of them fit in this many bytes. Larger files
@@ -99,7 +100,13 @@ impl Execution<'_> {
         };
         let new_files = || {
             let statistics = layout.statistics_columns();
-            DataFiles::new(self.table, &schema, statistics, Arrangement::AsTheyCome)
+            DataFiles::new(
+                self.table,
+                &schema,
+                statistics,
+                Origin::Run,
+                Arrangement::AsTheyCome,
+            )
         };
         let mut admitted = Total::default();
         let mut files = new_files();
@@ -145,6 +152,7 @@ impl Execution<'_> {
             removes: replaced.removes,
             columns,
             effect: replaced.effect,
+            producers: Vec::new(),
             info: vec![
                 (progress::KEY.to_owned(), self.record(plan, &admitted)?),
                 ("vintner.reason".to_owned(), json!(plan.reason)),
@@ -215,12 +223,12 @@ impl Execution<'_> {
         match &plan.action {
             Action::NothingNew | Action::AppendFiles(_) => {}
             Action::ReplaceAll { .. } => {
-                replaced.removes = base.files().iter().map(DataFile::removal).collect();
+                replaced.removes = computed(base).map(|file| file.removal()).collect();
                 replaced.effect = Effect::Replaces("true".to_owned());
             }
             Action::ReplaceWindow(_) => {
                 let mut partly = Vec::new();
-                for file in base.files() {
+                for file in computed(base) {
                     match Overlap::of(&file, window) {
                         Overlap::None => continue,
                         Overlap::Whole => {}
@@ -339,6 +347,12 @@ impl Execution<'_> {
             source: Box::new(source),
         }
     }
+}
+
+/// The files that a run may replace: what was pushed is no source's, and stays.
+fn computed(base: &TableState) -> impl Iterator<Item = DataFile> {
+    let files = base.files().into_iter();
+    files.filter(|file| file.origin() == Origin::Run)
 }
 
 /// How much of a file is inside a window.

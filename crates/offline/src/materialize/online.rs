@@ -9,7 +9,7 @@ use datafusion::{
     logical_expr::{LogicalPlan, LogicalPlanBuilder, ident},
     physical_plan::stream::RecordBatchStreamAdapter,
 };
-use futures::{StreamExt, future::BoxFuture};
+use futures::{StreamExt, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
 use vintner_core::{RowTime, Timestamp};
 use vintner_registry::model::ViewRevision;
@@ -25,6 +25,8 @@ use crate::delta::{
     AddedFile, AddedFiles, DeltaError, TableState, ViewLayout, layout::EVENT_TIMESTAMP,
 };
 
+/// How many commits are read at a time.
+const COMMITS_READ_AT_ONCE: usize = 16;
 /// Rows per batch of a load.
 const BATCH_ROWS: usize = 8192;
 
@@ -119,7 +121,7 @@ async fn load(
     let layout = ViewLayout::of(view);
     let Some(state) = table.newest().await.map_err(delta_error)? else {
         return Ok(OnlineLoad {
-            batches: stream(layout.arrow(), latest),
+            batches: batches(layout.arrow(), latest),
             rows: 0,
             held_back: 0,
             cursor: None,
@@ -157,7 +159,7 @@ async fn load(
     Ok(OnlineLoad {
         rows: loading.latest.len() as u64,
         held_back: loading.held_back.rows,
-        batches: stream(loading.layout.arrow(), loading.latest),
+        batches: batches(loading.layout.arrow(), loading.latest),
         cursor: Some(cursor),
     })
 }
@@ -299,10 +301,15 @@ async fn added_since(
 ) -> Result<Option<Vec<AddedFile>>, DeltaError> {
     let table = state.table();
     let mut added = AddedFiles::default();
-    for version in since.version + 1..=state.version() {
-        match table.actions(version).await? {
-            Some(actions) => added.then(version, &actions),
-            None => return Ok(None),
+    // Pushes make many commits.
+    let commits = stream::iter(since.version + 1..=state.version())
+        .map(|version| async move { Ok((version, table.actions(version).await?)) })
+        .buffered(COMMITS_READ_AT_ONCE);
+    let mut commits = std::pin::pin!(commits);
+    while let Some(commit) = commits.next().await {
+        match commit? {
+            (version, Some(actions)) => added.then(version, &actions),
+            (_, None) => return Ok(None),
         }
     }
     let Some(files) = added.files() else {
@@ -325,7 +332,7 @@ fn after(rows: LogicalPlan, from: Timestamp) -> Result<LogicalPlan, DataFusionEr
     LogicalPlanBuilder::from(rows).filter(filter)?.build()
 }
 
-fn stream(schema: &SchemaRef, latest: LatestRows) -> SendableRecordBatchStream {
+fn batches(schema: &SchemaRef, latest: LatestRows) -> SendableRecordBatchStream {
     let batches = latest.into_batches(BATCH_ROWS);
     let batches = batches.map(|batch| -> Result<RecordBatch, DataFusionError> { Ok(batch?) });
     let batches = futures::stream::iter(batches);

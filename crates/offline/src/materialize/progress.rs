@@ -9,8 +9,6 @@ use vintner_registry::model::ViewRevision;
 use super::request::EventWindow;
 use crate::sources::{DeltaFile, SourceFile, SourceState};
 
-/// Where the progress is in a commit's info.
-pub(super) const KEY: &str = "vintner.progress";
 /// The form of [`Progress`]. A record of a later form is not understood, and everything is recomputed.
 const FORMAT: u32 = 1;
 
@@ -20,6 +18,9 @@ pub struct Progress {
     format: u32,
     /// The columns that the times were taken from.
     times: [Option<String>; 2],
+    /// The features that all rows were computed with. The table may have more columns: those of rows that were pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    features: Option<Vec<String>>,
     /// What has been read of the followed source: all rows of it are in the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cursor: Option<SourceState>,
@@ -101,6 +102,7 @@ impl Progress {
         Self {
             format: FORMAT,
             times: times(view),
+            features: Some(view.features.iter().map(|f| f.name.to_string()).collect()),
             cursor: None,
             others: BTreeMap::new(),
             windows: Vec::new(),
@@ -119,6 +121,20 @@ impl Progress {
     /// Whether the times were taken from the columns that the view takes them from now.
     pub(super) fn has_times_of(&self, view: &ViewRevision) -> bool {
         self.times == times(view)
+    }
+
+    /// Which features of the view the rows were computed without, in words; none when there are none.
+    pub(super) fn missing_features(&self, view: &ViewRevision) -> Option<String> {
+        let computed = self.features.as_ref()?;
+        let names = view.features.iter().map(|f| f.name.as_str());
+        let missing: Vec<_> = names
+            .filter(|name| !computed.iter().any(|known| known == name))
+            .collect();
+        match missing.as_slice() {
+            [] => None,
+            [one] => Some(format!("the feature `{one}` was added")),
+            many => Some(format!("the features `{}` were added", many.join("`, `"))),
+        }
     }
 
     /// Whether a source holds what it held then.

@@ -16,11 +16,11 @@ use super::{
     execute::Execution,
     input::Input,
     plan::{Action, Found, FoundTable, PlanError, RunPlan, plan_run},
-    progress::{self, Progress},
+    progress::Progress,
     request::MaterializeRequest,
 };
 use crate::{
-    delta::{DeltaError, OfflineStore, Table, TableState, ViewLayout, Waits},
+    delta::{OfflineStore, Origin, TableState, ViewLayout, Waits},
     sources::{DeltaChange, SourceState, Sources},
 };
 
@@ -110,7 +110,7 @@ async fn attempt(
     let mut waits = Waits::new(ATTEMPTS - 1);
     loop {
         let base = table.newest().await.map_err(delta_error)?;
-        let found = look(context, view, sources, &table, base.as_ref()).await?;
+        let found = look(context, view, sources, base.as_ref()).await?;
         let plan = plan_run(view, &found, request, now)?;
         observe(RunEvent::Planned(&plan));
         let mut run = ViewRun {
@@ -164,7 +164,6 @@ async fn look(
     context: &MaterializeContext<'_>,
     view: &ViewRevision,
     sources: &BTreeMap<SourceName, Source>,
-    table: &Table,
     base: Option<&TableState>,
 ) -> Result<Found, MaterializeError> {
     let delta_error = |source| MaterializeError::Delta {
@@ -186,9 +185,8 @@ async fn look(
     let Some(base) = base else {
         return Ok(found);
     };
-    let progress = progress_of(table, base.version())
-        .await
-        .map_err(delta_error)?;
+    let record = base.newest_progress().await.map_err(delta_error)?;
+    let progress = record.and_then(Progress::read);
     if let Refresh::RowLocal { source: name } = &view.refresh
         && let Some(SourceState::Delta { version }) =
             progress.as_ref().and_then(|p| p.cursor.as_ref())
@@ -209,11 +207,19 @@ async fn look(
         }
         found.followed = Some(change);
     }
+    let difference = ViewLayout::of(view).difference(&base.columns());
+    let missing = progress.as_ref().and_then(|p| p.missing_features(view));
     found.table = Some(FoundTable {
+        has_only_pushed_rows: progress.is_none() && has_only_pushed_rows(base),
         progress,
-        difference: ViewLayout::of(view).difference(&base.columns()),
+        difference: difference.or(missing),
     });
     Ok(found)
+}
+
+fn has_only_pushed_rows(table: &TableState) -> bool {
+    let files = table.files();
+    !files.is_empty() && files.iter().all(|file| file.origin() == Origin::Push)
 }
 
 fn declared<'a>(
@@ -225,10 +231,4 @@ fn declared<'a>(
         view: view.id.clone(),
         name: name.clone(),
     })
-}
-
-/// What the newest record at or before a version says.
-async fn progress_of(table: &Table, version: u64) -> Result<Option<Progress>, DeltaError> {
-    let record = table.newest_info(version, progress::KEY).await?;
-    Ok(record.and_then(Progress::read))
 }

@@ -142,6 +142,7 @@ pub(super) async fn reproduce(
         split: dataset.split.clone(),
         save: None,
         lint: false,
+        after: Vec::new(),
     };
     let selection = training::selection(project_then, &request)?;
     let plan = training::plan(&selection, &request, &entity_rows.schema)?;

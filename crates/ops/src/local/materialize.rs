@@ -87,7 +87,7 @@ pub(super) async fn load_online(
 }
 
 /// A batch of a view's table as online rows.
-fn packed(
+pub(super) fn packed(
     view: &ViewRevision,
     layout: &RowLayout,
     batch: &RecordBatch,

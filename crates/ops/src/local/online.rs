@@ -7,7 +7,7 @@ use vintner_core::{ProjectName, Timestamp};
 use vintner_online::{OnlineError, OnlineFeatures, OnlineStore, get_features, step};
 
 use super::{
-    Local,
+    Local, after,
     keys::Entities,
     serving::{Compiled, REFRESH, Served},
 };
@@ -32,17 +32,20 @@ impl Local {
         let store = self.online().await?.as_ref();
         let plan = self.online_plan(store, &request).instrument(step!("plan"));
         let (mut served, mut compiled) = plan.await?;
+        let views: Vec<_> = compiled.plan.views().map(|view| &view.id).collect();
+        after::online(store, &self.project, &views, &request.after).await?;
+        let fresh = !request.after.tokens.is_empty();
         let entities = compiled.entities.read(request.entities)?;
         self.meters.entities.observe(entities.count() as u64);
         let now = self.clock.now();
-        let mut read = read(store, &self.project, &compiled, &entities, now).await;
+        let mut read = read(store, &self.project, &compiled, &entities, now, fresh).await;
         if let Err(OnlineError::UnknownLayout { .. }) = read {
             // The row is of a newer version of the registry.
             let newer = self.refreshed(store).await?;
             let again = newer.plan(&request.features, request.names)?;
             if newer.version() != served.version() && again.entities.reads_as(&compiled.entities) {
                 (served, compiled) = (newer, again);
-                read = self::read(store, &self.project, &compiled, &entities, now).await;
+                read = self::read(store, &self.project, &compiled, &entities, now, fresh).await;
             }
         }
         let read = read.map_err(online_error);
@@ -113,12 +116,13 @@ async fn read(
     compiled: &Compiled,
     entities: &Entities,
     now: Timestamp,
+    fresh: bool,
 ) -> Result<OnlineFeatures, OnlineError> {
     let keys = {
         let _step = step!("entity keys").entered();
         compiled.entities.keys(&compiled.plan, entities)?
     };
-    get_features(store, project, &compiled.plan, keys, now, false).await
+    get_features(store, project, &compiled.plan, keys, now, fresh).await
 }
 
 /// The online store's errors, by whose fault they are. What it refuses has been checked before, so nothing that a

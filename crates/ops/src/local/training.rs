@@ -18,7 +18,7 @@ use vintner_registry::{
 };
 
 use super::{
-    datasets,
+    after, datasets,
     materialize::micros,
     spine::{PlannedSpine, Stores},
     tables,
@@ -75,6 +75,7 @@ pub(super) async fn get_historical(
     };
     // First which versions there are, then just these are read, by all that read them.
     let tables = tables::newest(stores.offline, stores.project, &plan.views).await?;
+    after::tables(stores.project, &tables, &request.after)?;
     let entity_rows = spine.entity_rows(&begun.session, stores, &tables).await?;
     let inputs = Inputs {
         plan,

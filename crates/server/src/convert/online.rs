@@ -1,8 +1,10 @@
 //! Online features.
 
+use std::time::Duration;
+
 use vintner_core::{FeatureType, KeySchema, RegistryVersion, Timestamp};
 use vintner_ops::api::{
-    EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView, Status,
+    After, EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView, Status,
 };
 use vintner_proto::{
     convert::{ConvertError, ConvertProblem, each, key_schema},
@@ -87,6 +89,7 @@ impl Travels for OnlineRequest {
             features: Some(self.features.into_message()?),
             column_names: self.names.into_message()?,
             entities: to_each(self.entities)?,
+            after: texts(&self.after.tokens),
         })
     }
 
@@ -95,6 +98,11 @@ impl Travels for OnlineRequest {
             features: required("features", message.features)?,
             names: NameStyle::from_message(message.column_names)?,
             entities: from_each("entities", message.entities)?,
+            // How long there is to wait is not in the message: the call's deadline says.
+            after: After {
+                tokens: parse_each("after", &message.after)?,
+                patience: Duration::ZERO,
+            },
         })
     }
 }

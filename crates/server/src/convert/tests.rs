@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use vintner_core::{Column, FeatureType, RegistryVersion, ScalarType, Timestamp, Value};
 use vintner_ops::api::{
-    EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView, Status,
+    After, EntityColumn, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView, Status,
 };
 use vintner_proto::v1::{self, values::Column as Array};
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -153,8 +153,7 @@ proptest! {
                 false => FeatureRequest::Features(vec!["a@2:_b".parse().unwrap(), "c".parse().unwrap()]),
             },
             names: if full { NameStyle::Full } else { NameStyle::Short },
-            entities,
-        };
+            entities, after: After::default() };
         let message = request.clone().into_message().unwrap();
         prop_assert_eq!(OnlineRequest::from_message(wire(&message)), Ok(request));
     }

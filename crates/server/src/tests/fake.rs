@@ -24,9 +24,10 @@ use vintner_ops::{
         ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, FeatureLint,
         FolderVacuum, HistoricalReport, HistoricalRequest, KeptRows, Lint, MaterializeEvent,
         MaterializeRequest, ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView,
-        Phase, PinnedFile, PlanReport, Problem, ResultRows, Run, ServiceColumn, Severity, Spine,
-        Split, Summary, TableRead, TrainingRows, VacuumRequest, Vacuumed, VacuumedFile, Version,
-        ViewCompaction, ViewDetail, ViewLint, ViewRun, ViewVacuum,
+        Phase, PinnedFile, PlanReport, Problem, PushOutcome, PushReport, PushRequest, ResultRows,
+        Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead, TrainingRows,
+        VacuumRequest, Vacuumed, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewLint,
+        ViewRun, ViewVacuum,
     },
     lint::findings,
 };
@@ -623,6 +624,19 @@ impl Operations for Fake {
             batches: batches.boxed(),
             registry_version: RegistryVersion(3),
             report,
+        })
+    }
+
+    async fn push(&self, request: &PushRequest) -> Result<PushReport, OpsError> {
+        self.called(format!("push {request:?}")).await?;
+        Ok(PushReport {
+            view: "weather@2".parse().unwrap(),
+            rows: request.rows.num_rows() as u64,
+            outcome: PushOutcome::AlreadyThere,
+            online: u64::MAX,
+            late: 1,
+            token: super::token(),
+            micros: 7,
         })
     }
 

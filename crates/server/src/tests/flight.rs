@@ -43,6 +43,7 @@ fn request() -> HistoricalRequest {
             author: "ann é".to_owned(),
         }),
         lint: true,
+        after: Vec::new(),
     }
 }
 
@@ -194,7 +195,7 @@ async fn a_plain_flight_client_gets_the_rows_and_the_report() {
     let text = |metadata: &[u8]| String::from_utf8(metadata.to_vec()).unwrap();
     insta::assert_snapshot!(text(&messages.first().unwrap().inner.app_metadata), @r#"{"registry_version":7}"#);
     insta::assert_snapshot!(text(&messages.last().unwrap().inner.app_metadata), @r#"{"registry_version":7,"report":{"rows":10,"rows_without_key":1,"rows_matched":{"weather@2":10},"work":{"plan":"","chunks":0,"planning_micros":0,"entity_rows_micros":0,"output_micros":0,"micros":0,"views":[]}}}"#);
-    insta::assert_snapshot!(fake.calls().concat(), @r#"get_historical HistoricalRequest { features: Service("delay_model"), names: Short, knowledge: Event, boundary: At, timestamp_column: None, split: None, save: None, lint: false } Schema { fields: [Field { name: "flight", data_type: Int64, nullable: true }], metadata: {"made by": "a test"} }"#);
+    insta::assert_snapshot!(fake.calls().concat(), @r#"get_historical HistoricalRequest { features: Service("delay_model"), names: Short, knowledge: Event, boundary: At, timestamp_column: None, split: None, save: None, lint: false, after: [] } Schema { fields: [Field { name: "flight", data_type: Int64, nullable: true }], metadata: {"made by": "a test"} }"#);
     service.stop().await;
 }
 

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt as _;
 use tonic::{Code, Request};
 use vintner_core::{Column, FeatureType, ScalarType, Value};
 use vintner_ops::{
     Fault, Operations,
-    api::{EntityColumn, MaterializeRequest, OnlineRequest, Scope},
+    api::{After, EntityColumn, MaterializeRequest, OnlineRequest, Scope},
 };
 use vintner_proto::v1::{
     self, materialization_service_client::MaterializationServiceClient,
@@ -42,6 +43,7 @@ fn online(entities: usize) -> OnlineRequest {
             )
             .unwrap(),
         }],
+        after: After::default(),
     }
 }
 
@@ -185,6 +187,22 @@ async fn a_batch_that_is_too_large_is_told_the_limit() {
     assert_eq!(error.fault, Fault::Request);
     insta::assert_snapshot!(error.message, @"the request asks for 4 entities, and the service's limit is 3; split it into several requests, or raise the limit");
     assert_eq!(fake.calls(), Vec::<String>::new());
+
+    let pushes = [3, 3, 4, 3].map(super::push);
+    assert!(client.push(&pushes[0]).await.is_ok());
+    let error = client.push(&pushes[2]).await.unwrap_err();
+    assert_eq!(error.fault, Fault::Request);
+    insta::assert_snapshot!(error.message, @"the push has 4 rows, and the service's limit is 3; split it into several pushes, or raise the limit");
+    // Over a stream, what comes after it is not written.
+    fake.calls();
+    let answers = client.push_stream(futures::stream::iter(pushes)).await;
+    let answers: Vec<_> = answers.unwrap().collect().await;
+    let rows: Vec<_> = answers
+        .iter()
+        .map(|a| a.as_ref().ok().map(|r| r.rows))
+        .collect();
+    assert_eq!(rows, [Some(3), Some(3), None]);
+    assert_eq!(fake.calls().len(), 2);
     service.stop().await;
 }
 

@@ -25,6 +25,7 @@ fn asked(entities: usize, timeout_millis: u32) -> v1::StreamOnlineFeaturesReques
     let request = OnlineRequest {
         features: FeatureRequest::Service("delay_model".parse().unwrap()),
         names: NameStyle::Short,
+        after: Default::default(),
         entities: vec![EntityColumn {
             name: "flight".to_owned(),
             values: Column::of(

@@ -1,17 +1,24 @@
 //! Every method, asked directly and through the service: the same arguments arrive, the same answer comes back.
 
-use std::{fmt::Debug, sync::Mutex};
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
 
-use arrow::{array::RecordBatch, compute::concat_batches};
+use arrow::{
+    array::{ArrayRef, RecordBatch, StringArray, new_null_array},
+    compute::concat_batches,
+};
 use futures::TryStreamExt;
 use vintner_core::{
     Column, DatasetName, FeatureType, RegistryVersion, ScalarType, Timestamp, Ttl, Value, ViewName,
+    ViewVersion,
 };
 use vintner_ops::{
     Operations, OpsError,
     api::{
-        EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, Scope,
-        VacuumRequest,
+        After, EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest,
+        Producer, PushRequest, Scope, VacuumRequest,
     },
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -54,6 +61,7 @@ fn online(entities: Vec<EntityColumn>) -> OnlineRequest {
         ]),
         names: NameStyle::Full,
         entities,
+        after: After::default(),
     }
 }
 
@@ -127,8 +135,52 @@ async fn get_online_with_every_type() {
         features: FeatureRequest::Service("delay_model".parse().unwrap()),
         names: NameStyle::Short,
         entities: vec![],
+        after: After::default(),
     };
     check(async |ops| ops.get_online(service.clone()).await).await;
+}
+
+#[tokio::test]
+async fn push_with_every_type() {
+    let types = ScalarType::ALL.into_iter();
+    let types = types.flat_map(|scalar| [FeatureType::Scalar(scalar), FeatureType::List(scalar)]);
+    let columns = types.map(|feature_type| {
+        let column = new_null_array(&feature_type.arrow(), 3);
+        (feature_type.to_string(), column, true)
+    });
+    let names: ArrayRef = Arc::new(StringArray::from(vec![Some("é"), None, Some("")]));
+    let rows =
+        RecordBatch::try_from_iter_with_nullable(columns.chain([("name".to_owned(), names, true)]));
+    let rows = rows.unwrap();
+    for (version, producer) in [
+        (None, None),
+        (
+            Some(ViewVersion(2)),
+            Some(Producer {
+                name: "é".to_owned(),
+                sequence: u64::MAX,
+            }),
+        ),
+    ] {
+        let request = PushRequest {
+            view: "weather".parse().unwrap(),
+            version,
+            rows: rows.clone(),
+            producer,
+        };
+        check(async |ops| ops.push(&request).await).await;
+    }
+}
+
+#[tokio::test]
+async fn get_online_after_a_push() {
+    let mut request = online(vec![column("origin", [None])]);
+    request.after = After {
+        tokens: vec![super::token()],
+        // What a service waits for a call without a deadline.
+        patience: std::time::Duration::from_secs(2),
+    };
+    check(async |ops| ops.get_online(request.clone()).await).await;
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ async fn health_is_told_for_the_whole_and_for_each_service() {
         "",
         "vintner.v1.RegistryService",
         "vintner.v1.OnlineService",
+        "vintner.v1.PushService",
         "vintner.v1.MaterializationService",
         "vintner.v1.DatasetService",
         "arrow.flight.protocol.FlightService",
@@ -68,6 +69,7 @@ async fn reflection_lists_the_services_and_describes_their_messages() {
     for name in [
         "vintner.v1.RegistryService",
         "vintner.v1.OnlineService",
+        "vintner.v1.PushService",
         "vintner.v1.MaterializationService",
         "vintner.v1.DatasetService",
         "grpc.health.v1.Health",

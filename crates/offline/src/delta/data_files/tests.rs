@@ -54,7 +54,13 @@ fn table(objects: Arc<dyn ObjectStore>) -> Table {
 fn data_files(table: &Table) -> DataFiles {
     let columns = delta_schema(&schema()).unwrap();
     let statistics = ["k", "event_timestamp"].map(str::to_owned).to_vec();
-    DataFiles::new(table, &columns, statistics, Arrangement::AsTheyCome)
+    DataFiles::new(
+        table,
+        &columns,
+        statistics,
+        Origin::Run,
+        Arrangement::AsTheyCome,
+    )
 }
 
 async fn written(lanes: &[Vec<RecordBatch>]) -> (Table, Written) {

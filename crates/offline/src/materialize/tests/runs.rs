@@ -345,6 +345,7 @@ async fn a_table_of_which_the_log_does_not_say_what_was_read_is_recomputed() {
         removes,
         columns: crate::delta::Columns::Same,
         effect: crate::delta::Effect::Replaces("true".to_owned()),
+        producers: Vec::new(),
         info: vec![(
             "vintner.progress".to_owned(),
             serde_json::json!({"format": 99}),
