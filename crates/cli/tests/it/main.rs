@@ -23,3 +23,4 @@ mod stores;
 mod swap;
 mod together;
 mod transports;
+mod truth;

@@ -14,6 +14,7 @@ mod tests;
 
 use vintner_core::{Column, ProjectName, Timestamp};
 
+pub use assemble::shown;
 pub use keys::{EntityKeys, view_keys};
 pub use plan::ReadPlan;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vintner_core::{ProjectName, Timestamp};
+use vintner_core::{ProjectName, Timestamp, ViewId};
 use vintner_online::{OnlineError, OnlineFeatures, OnlineStore, get_features};
 
 use super::{
@@ -93,6 +93,14 @@ impl Local {
             tokio::time::sleep(REFRESH).await;
         }
     }
+}
+
+/// A request that is about the online rows of a view that has none.
+pub(super) fn not_online(view: &ViewId) -> OpsError {
+    OpsError::new(
+        Fault::Request,
+        format!("the feature view `{view}` is not in the online store: it says `online: false`"),
+    )
 }
 
 async fn read(
