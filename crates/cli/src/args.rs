@@ -1,6 +1,10 @@
 //! What can be typed.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -8,7 +12,7 @@ use vintner_core::{
     ColumnName, DatasetName, FeatureRef, RegistryVersion, ServiceName, Timestamp, Ttl, ViewName,
 };
 use vintner_ops::{
-    api::{DEFAULT_RETENTION, WriteToken},
+    api::{DEFAULT_RATE, DEFAULT_RETENTION, Sample, TeardownTarget, WriteToken},
     push_file,
 };
 
@@ -164,6 +168,12 @@ pub(crate) enum Command {
     },
     /// Delete files of tables that no version needs any more
     Vacuum(Vacuum),
+    /// Compare the online store with the tables, and mend it
+    Verify(Verify),
+    /// Delete what is stored of a deleted view or an old version
+    Teardown(Teardown),
+    /// Look at every store and say what to do
+    Doctor,
     /// Serve gRPC and Arrow Flight on one port, with /metrics, /healthz and /readyz
     Serve(Serve),
     /// Print a completion script for a shell
@@ -217,6 +227,53 @@ pub(crate) struct Materialize {
     /// Compute everything again
     #[arg(long, conflicts_with = "start")]
     pub(crate) full_refresh: bool,
+    /// Read no source: fill the online store again from the whole tables
+    #[arg(long, conflicts_with_all = ["start", "full_refresh"])]
+    pub(crate) online_only: bool,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The views [default: all that are online]
+    #[arg(value_name = "VIEW")]
+    pub(crate) views: Vec<ViewName>,
+    /// Look at a share of the entities, the same ones each time, like 1%
+    #[arg(long, value_name = "PERCENT", default_value = "100%")]
+    pub(crate) sample: Sample,
+    /// Mend what differs; `force`: also rows that are newer than the table's
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "safe")]
+    pub(crate) repair: Option<Repair>,
+}
+
+/// What is mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Repair {
+    /// All but rows that are newer than the table's
+    Safe,
+    /// All: the table's row takes the place of a newer one
+    Force,
+}
+
+/// `teardown`
+#[derive(Debug, Args)]
+pub(crate) struct Teardown {
+    /// The view, of which all unused versions are meant, or a version, like weather@1
+    #[arg(value_name = "VIEW")]
+    pub(crate) target: TeardownTarget,
+    /// Only the online rows; of a current version too
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// How many entities' rows to delete online in a second at most
+    #[arg(long, value_name = "ROWS", default_value_t = default_rate())]
+    pub(crate) rate: NonZeroU32,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+fn default_rate() -> NonZeroU32 {
+    NonZeroU32::new(DEFAULT_RATE).unwrap_or(NonZeroU32::MIN)
 }
 
 /// `push`

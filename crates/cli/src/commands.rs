@@ -3,6 +3,7 @@
 pub(crate) mod catalog;
 mod changes;
 mod datasets;
+mod doctor;
 mod historical;
 mod init;
 mod maintenance;
@@ -10,6 +11,8 @@ mod materialize;
 mod online;
 mod push;
 mod serve;
+mod teardown;
+mod verify;
 
 use clap::CommandFactory as _;
 
@@ -43,6 +46,9 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Runs { view, limit } => materialize::runs(global, view.as_ref(), limit).await,
         Command::Compact { views } => maintenance::compact(global, views).await,
         Command::Vacuum(args) => maintenance::vacuum(global, args).await,
+        Command::Verify(args) => verify::verify(global, args).await,
+        Command::Teardown(args) => teardown::teardown(global, args).await,
+        Command::Doctor => doctor::doctor(global).await,
         Command::Serve(args) => serve::serve(global, &args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

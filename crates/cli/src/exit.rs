@@ -10,7 +10,7 @@ use vintner_ops::{Fault, OpsError};
 pub(crate) enum Exit {
     /// Done.
     Done = 0,
-    /// A store or a run failed; the same command can work later.
+    /// A store or a run failed, and the same command can work later; or `verify` or `doctor` found something wrong.
     Failed = 1,
     /// The user's input is at fault: the repo, the flags, the entity rows.
     Input = 2,
@@ -28,7 +28,7 @@ impl From<Exit> for ExitCode {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0  done
-  1  a store or a run failed
+  1  a store or a run failed; `verify` found differences, `doctor` something broken
   2  the input is at fault: the repo, the flags, the entity rows
   3  `plan --exit-code` found changes";
 
@@ -62,6 +62,11 @@ impl Failure {
             exit,
             message: String::new(),
         }
+    }
+
+    /// What went wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// Says on stderr what went wrong, and gives the exit code.

@@ -1,12 +1,15 @@
 //! The JSON answers of `--format json`. They are stable: fields are added, never renamed or removed; documented in
 //! `docs/cli.md`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json, json};
 use vintner_core::{FeatureType, Timestamp, Value};
 use vintner_ops::{
     api::{
-        Changes, Detail, OnlineResponse, Problem, Run, Summary, Vacuumed, VacuumedFile, Version,
-        ViewCompaction, ViewRun, ViewVacuum,
+        Changes, Checkup, Detail, Difference, Health, OnlineResponse, Problem, Run, Summary,
+        Vacuumed, VacuumedFile, Version, ViewCompaction, ViewRun, ViewTeardown, ViewVacuum,
+        ViewVerification,
     },
     push_file::FileReport,
 };
@@ -142,6 +145,75 @@ pub(crate) fn compaction(done: &ViewCompaction) -> Json {
         "rows": done.rows,
         "micros": done.micros,
     })
+}
+
+/// `verify`
+pub(crate) fn verification(found: &ViewVerification) -> Json {
+    let of = |kind: Difference| {
+        let mut counts = found.differences.iter();
+        counts
+            .find(|(of, _)| *of == kind)
+            .map_or(0, |(_, count)| *count)
+    };
+    let examples = found.examples.iter().map(|example| {
+        json!({
+            "difference": example.difference.word(),
+            "entity": example.entity,
+            "explanation": example.explanation,
+        })
+    });
+    json!({
+        "view": found.view.to_string(),
+        "table_version": found.table_version,
+        "loaded_version": found.loaded_version,
+        "entities": found.keys,
+        "same": found.same,
+        "expired": found.expired,
+        "missing": of(Difference::Missing),
+        "extra": of(Difference::Extra),
+        "older": of(Difference::Older),
+        "newer": of(Difference::Newer),
+        "different": of(Difference::Different),
+        "corrupt": of(Difference::Corrupt),
+        "not_loaded": found.not_loaded,
+        "repaired": found.repaired,
+        "settled": found.settled,
+        "recent": found.recent,
+        "held_back": found.held_back,
+        "examples": examples.collect::<Vec<_>>(),
+        "micros": found.micros,
+    })
+}
+
+/// `teardown`
+pub(crate) fn teardown(done: &ViewTeardown) -> Json {
+    json!({
+        "view": done.view.to_string(),
+        "online_rows": done.online_rows,
+        "files": done.files,
+        "bytes": done.bytes,
+    })
+}
+
+/// `doctor`
+pub(crate) fn checkup(part: &Checkup) -> Json {
+    json!({
+        "part": part.part,
+        "place": part.place,
+        "health": health(part.health),
+        "latency_micros": part.latencies.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "facts": part.facts.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "advice": part.advice,
+    })
+}
+
+/// Whether a part works, in a word.
+pub(crate) fn health(health: Health) -> &'static str {
+    match health {
+        Health::Good => "good",
+        Health::Warning => "warning",
+        Health::Broken => "broken",
+    }
 }
 
 /// `vacuum`

@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::{HumanFloatCount, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use vintner_core::ViewId;
-use vintner_ops::api::{EntityRows, MaterializeEvent, Phase};
+use vintner_ops::api::{EntityRows, KeysSeen, MaterializeEvent, Phase};
 
 use crate::output;
 
@@ -63,8 +63,47 @@ impl Bars {
     }
 }
 
+/// One line per view whose entities are gone through.
+pub(crate) struct KeyBars {
+    what: &'static str,
+    all: MultiProgress,
+    views: Mutex<HashMap<ViewId, ProgressBar>>,
+}
+
+impl KeyBars {
+    /// `what` is done with the entities, in a word or two.
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            all: MultiProgress::new(),
+            views: Mutex::default(),
+        }
+    }
+
+    /// Shows how far it has come.
+    pub(crate) fn seen(&self, seen: &KeysSeen) {
+        let Ok(mut views) = self.views.lock() else {
+            return;
+        };
+        let bar = views.entry(seen.view.clone()).or_insert_with(|| {
+            let bar = self.all.add(spinner(KEYS));
+            bar.set_prefix(seen.view.to_string());
+            bar.set_message(self.what);
+            bar
+        });
+        bar.set_position(seen.keys);
+    }
+
+    /// Takes the lines away.
+    pub(crate) fn finish(&self) {
+        // Nothing can be done about lines that stay.
+        let _ = self.all.clear();
+    }
+}
+
 /// How a line looks: rows to the stores, entity rows that are read, their join, rows that are written.
 const RUN: &str = "{spinner} {prefix} {human_pos} rows, {rate} {wide_msg}";
+const KEYS: &str = "{spinner} {prefix} {human_pos} entities {msg}, {rate}";
 const READ: &str = "{spinner} {prefix} {human_pos}{msg} entity rows";
 const JOINED: &str = "{spinner} {prefix}";
 const WRITTEN: &str = "{spinner} {prefix} {human_pos}{msg} rows, {rate}";

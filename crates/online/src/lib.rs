@@ -61,12 +61,12 @@ pub use error::{OnlineError, StoreFailure};
 pub use meter::{Metered, StoreMeter};
 pub use near_cache::{CacheStats, NearCache, ViewCacheStats};
 pub use read::{
-    EntityKeys, OnlineColumn, OnlineFeatures, ReadPlan, Status, get_features, view_keys,
+    EntityKeys, OnlineColumn, OnlineFeatures, ReadPlan, Status, get_features, shown, view_keys,
 };
 pub use row::{PackedRow, RowEncodeError, RowEncoder, RowLayout};
 pub use store::{
-    Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Remaining, Replacement,
-    StoreInfo, WriteReport,
+    Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Probe, Remaining,
+    Replacement, StoreInfo, WriteReport,
 };
 
 #[cfg(test)]

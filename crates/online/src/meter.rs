@@ -16,8 +16,8 @@ use crate::{
     error::OnlineError,
     near_cache::{CacheStats, TrackedServer, TrackedStore},
     store::{
-        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Replacement, StoreInfo,
-        WriteReport,
+        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Probe, Replacement,
+        StoreInfo, WriteReport,
     },
 };
 
@@ -271,6 +271,12 @@ impl<S: OnlineStore> OnlineStore for Metered<S> {
 
     fn cache_stats(&self) -> Option<CacheStats> {
         self.inner.cache_stats()
+    }
+
+    async fn probe(&self) -> Result<Probe, OnlineError> {
+        self.meter
+            .during(Operation::Check, self.inner.probe())
+            .await
     }
 
     async fn check(&self) -> Result<StoreInfo, OnlineError> {

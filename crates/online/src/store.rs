@@ -89,6 +89,9 @@ pub trait OnlineStore: fmt::Debug + Send + Sync {
     /// Forgets that a view version was ever loaded: for when its rows are deleted.
     async fn forget(&self, project: &ProjectName, view: &ViewId) -> Result<(), OnlineError>;
 
+    /// Tries the store out: writes, reads and deletes something of no view, and asks what it says of itself.
+    async fn probe(&self) -> Result<Probe, OnlineError>;
+
     /// Asks the store whether it is there and fit for use.
     async fn check(&self) -> Result<StoreInfo, OnlineError>;
 
@@ -173,6 +176,17 @@ pub struct StoreInfo {
     pub version: String,
     /// What should be changed about it, for people.
     pub warnings: Vec<String>,
+}
+
+/// What [`OnlineStore::probe`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The median time to write, to read and to delete.
+    pub latencies: [Duration; 3],
+    /// What the store's own clock said at the end, if it has one.
+    pub clock: Option<Timestamp>,
+    /// What it says of itself: a name and a value each.
+    pub facts: Vec<(String, String)>,
 }
 
 /// When the rows that are written may leave the store.

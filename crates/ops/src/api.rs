@@ -33,6 +33,10 @@ pub use crate::{
     token::WriteToken,
 };
 
+mod care;
+
+pub use care::*;
+
 /// Everything Vintner does for its users. Each method is one command of the command line.
 #[async_trait]
 pub trait Operations: Send + Sync {
@@ -114,6 +118,25 @@ pub trait Operations: Send + Sync {
 
     /// Deletes files of the offline store that nothing needs any more.
     async fn vacuum(&self, request: &VacuumRequest) -> Result<Vacuumed, OpsError>;
+
+    /// Compares the online store with what the tables say should be there as of now, and mends it when asked to;
+    /// `events` is told how many entities have been looked at.
+    async fn verify(
+        &self,
+        request: &VerifyRequest,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<Vec<ViewVerification>, OpsError>;
+
+    /// Deletes what is stored of view versions that are no longer used; `events` is told how many entities' rows are
+    /// gone.
+    async fn teardown(
+        &self,
+        request: &TeardownRequest,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<Vec<ViewTeardown>, OpsError>;
+
+    /// Looks at every part of the deployment, whether or not others work.
+    async fn doctor(&self) -> Result<Vec<Checkup>, OpsError>;
 }
 
 /// A mistake or a doubt in the user's repo.
@@ -221,6 +244,8 @@ pub enum Scope {
     Incremental,
     /// Everything.
     FullRefresh,
+    /// Nothing: the online store is filled again from the whole table, and no source is read.
+    OnlineOnly,
 }
 
 /// A step of a materialization, as it happens.

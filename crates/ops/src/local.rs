@@ -4,6 +4,7 @@ mod after;
 mod catalog;
 mod datasets;
 mod deployment;
+mod doctor;
 mod freshness;
 mod keys;
 mod maintenance;
@@ -15,11 +16,13 @@ mod resolve;
 mod serving;
 mod spine;
 mod tables;
+mod teardown;
 mod training;
+mod verify;
 
 use std::{
     collections::BTreeSet,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -27,7 +30,7 @@ use std::{
 
 use async_trait::async_trait;
 use catalog::StoredView;
-use materialize::{load_online, micros_since};
+use materialize::{self as load, load_online, micros_since};
 pub use readiness::Readiness;
 use serving::Serving;
 use spine::Stores;
@@ -56,10 +59,11 @@ use vintner_repo::{Deployment, RepoFile};
 
 use crate::{
     api::{
-        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, HistoricalRequest,
-        MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
+        ApplyReport, Change, Changes, CheckReport, Checkup, Dataset, Detail, HistoricalRequest,
+        KeysSeen, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
         Operations, Phase, PlanReport, PushReport, PushRequest, Run, Scope, Spine, Summary,
-        TrainingRows, VacuumRequest, Vacuumed, Version, ViewCompaction, ViewRun,
+        TeardownRequest, TeardownScope, TrainingRows, VacuumRequest, Vacuumed, VerifyRequest,
+        Version, ViewCompaction, ViewRun, ViewTeardown, ViewVerification,
     },
     error::{Fault, OpsError},
     meter::{Meters, RunOutcome},
@@ -280,6 +284,17 @@ impl Local {
                 rows: counts.written,
             }),
         };
+        if request.scope == Scope::OnlineOnly {
+            run.plan =
+                "loaded the whole table into the online store, since that was asked for".to_owned();
+            events(MaterializeEvent::Started {
+                view: view.id.clone(),
+                plan: run.plan.clone(),
+            });
+            return self
+                .load(&context, view, load::From::Beginning, now, events, run)
+                .await;
+        }
         let started = Instant::now();
         let done = Box::pin(offline::materialize_view(
             &context,
@@ -297,13 +312,89 @@ impl Local {
         run.rows_written = done.counts.written;
         run.rows_left_out = done.counts.left_out();
         if view.online {
-            let loaded = load_online(&context, self.online().await?, view, now, events).await?;
-            run.online_written = loaded.report.written;
-            run.online_kept = loaded.report.kept;
-            run.online_held_back = loaded.held_back;
-            run.online_micros = loaded.micros;
+            self.load(&context, view, load::From::LastLoad, now, events, run)
+                .await?;
         }
         Ok(())
+    }
+
+    /// The online store from the Delta table.
+    async fn load(
+        &self,
+        context: &offline::MaterializeContext<'_>,
+        view: &ViewRevision,
+        from: load::From,
+        now: Timestamp,
+        events: &(dyn Fn(MaterializeEvent) + Send + Sync),
+        run: &mut ViewRun,
+    ) -> Result<(), OpsError> {
+        let loaded = load_online(context, self.online().await?, view, from, now, events).await?;
+        run.online_written = loaded.report.written;
+        run.online_kept = loaded.report.kept;
+        run.online_held_back = loaded.held_back;
+        run.online_micros = loaded.micros;
+        Ok(())
+    }
+
+    /// The views that a request names, or all, as far as they are in the online store.
+    fn wanted_online<'a>(
+        project: &'a Project,
+        names: &[ViewName],
+    ) -> Result<Vec<&'a ViewRevision>, OpsError> {
+        let mut views = Self::wanted(project, names)?;
+        if let Some(view) = views.iter().find(|view| !view.online && !names.is_empty()) {
+            return Err(online::not_online(&view.id));
+        }
+        views.retain(|view| view.online);
+        Ok(views)
+    }
+
+    /// Deletes the online rows of the project's view versions that are retired, at most `rate` entities a second, and
+    /// says what was deleted. `serve` does so from time to time.
+    ///
+    /// # Errors
+    /// [`Fault::Store`] when a store fails; what was not deleted is found again.
+    pub async fn delete_retired(&self, rate: NonZeroU32) -> Result<Vec<ViewTeardown>, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let Some(project) = snapshot.projects.get(&self.project) else {
+            return Ok(vec![]);
+        };
+        let mut done = Vec::new();
+        for id in project.retired.keys() {
+            let load = self.online().await?.load(&self.project, id).await;
+            if load.map_err(online::online_error)?.begun {
+                let online_rows = self
+                    .delete_online(id, rate, teardown::Reason::Retired(&self.registry), &|_| {})
+                    .await?;
+                done.push(ViewTeardown {
+                    view: id.clone(),
+                    online: true,
+                    online_rows,
+                    files: 0,
+                    bytes: 0,
+                });
+            }
+        }
+        Ok(done)
+    }
+
+    async fn delete_online(
+        &self,
+        view: &vintner_core::ViewId,
+        rate: NonZeroU32,
+        reason: teardown::Reason<'_>,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<u64, OpsError> {
+        let session = self.session()?;
+        let rows = teardown::OnlineRows {
+            store: self.online().await?.as_ref(),
+            offline: &self.offline,
+            session: &session,
+            project: &self.project,
+            view,
+            rate,
+        };
+        rows.delete(reason, events).await
     }
 
     /// What the offline store says of a view.
@@ -397,8 +488,12 @@ impl Operations for Local {
         }
         let snapshot = self.snapshot().await?;
         let project = self.project(&snapshot)?;
+        let views = match request.scope {
+            Scope::OnlineOnly => Self::wanted_online(project, &request.views)?,
+            Scope::Incremental | Scope::FullRefresh => Self::wanted(project, &request.views)?,
+        };
         let (mut runs, mut failed) = (vec![], vec![]);
-        for view in Self::wanted(project, &request.views)? {
+        for view in views {
             // One view's failure is no reason to leave the others stale.
             match self.materialize_view(project, view, request, events).await {
                 Ok(run) => {
@@ -598,6 +693,98 @@ impl Operations for Local {
             done.folders.extend(vacuum.runs().await?);
         }
         Ok(done)
+    }
+
+    async fn verify(
+        &self,
+        request: &VerifyRequest,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<Vec<ViewVerification>, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let views = Self::wanted_online(self.project(&snapshot)?, &request.views)?;
+        let (session, sources) = (self.session()?, Sources::new(&self.root));
+        let context = offline::MaterializeContext {
+            store: &self.offline,
+            project: &self.project,
+            sources: &sources,
+            session: &session,
+        };
+        let verifying = verify::Verifying {
+            context: &context,
+            online: self.online().await?,
+            clock: self.clock.as_ref(),
+            request,
+            events,
+        };
+        let mut done = Vec::new();
+        for view in views {
+            done.push(verifying.view(view).await?);
+        }
+        Ok(done)
+    }
+
+    async fn teardown(
+        &self,
+        request: &TeardownRequest,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<Vec<ViewTeardown>, OpsError> {
+        let snapshot = self.snapshot().await?;
+        let targets = teardown::targets(self.project(&snapshot)?, &request.target, request.scope)?;
+        let everything = request.scope == TeardownScope::Everything;
+        if everything {
+            let saved = datasets::of(&self.offline, &self.project)?.list().await;
+            let saved = saved.map_err(datasets::dataset_error)?;
+            teardown::check_datasets(&targets, &saved)?;
+        }
+        let mut done = Vec::new();
+        for target in targets {
+            let id = &target.id;
+            let files = || maintenance::files_of(&self.offline, &self.project, id, everything);
+            let load = self.online().await?.load(&self.project, id).await;
+            let mut torn = ViewTeardown {
+                view: id.clone(),
+                online: load.map_err(online::online_error)?.begun,
+                online_rows: 0,
+                files: files().await?.files,
+                bytes: files().await?.bytes,
+            };
+            if !request.dry_run {
+                if target.to_retire {
+                    let current = self.snapshot().await?;
+                    let plan = plan::retire(&current, &self.project, id);
+                    self.write(&plan, &current, "teardown", &format!("teardown of {id}"))
+                        .await?;
+                }
+                // Rows that were pushed to a view that no run has loaded are known from the table alone.
+                if torn.online || torn.files > 0 {
+                    torn.online_rows = self
+                        .delete_online(id, request.rate, teardown::Reason::Asked, events)
+                        .await?;
+                }
+                if everything {
+                    maintenance::drop(&self.offline, &self.project, id).await?;
+                }
+            }
+            done.push(torn);
+        }
+        Ok(done)
+    }
+
+    async fn doctor(&self) -> Result<Vec<Checkup>, OpsError> {
+        let mut found = vec![
+            doctor::registry(&self.registry).await,
+            doctor::offline(&self.offline).await,
+        ];
+        let online = self.online().await;
+        found.push(
+            doctor::online(
+                online,
+                (&self.online_config, &self.root),
+                self.clock.as_ref(),
+            )
+            .await,
+        );
+        Ok(found)
     }
 }
 

@@ -38,7 +38,7 @@ pub use model::{
     SourceFormat, View, ViewInput, ViewRevision,
 };
 pub use plan::{
-    DesiredProject, DesiredView, Plan, PlanError, PlanProblem, Stale, apply, plan, rollback,
+    DesiredProject, DesiredView, Plan, PlanError, PlanProblem, Stale, apply, plan, retire, rollback,
 };
 pub use selection::{
     FeatureRequest, NameStyle, SelectedColumn, Selection, SelectionError, SelectionProblem, select,

@@ -11,7 +11,7 @@ use std::{
 
 use vintner_core::{
     EntityName, FeatureName, FeatureType, ProjectName, RegistryVersion, ServiceName, SourceName,
-    Timestamp, ViewName, ViewVersion,
+    Timestamp, ViewId, ViewName, ViewVersion,
 };
 
 use crate::{
@@ -228,6 +228,18 @@ pub fn rollback(current: &Snapshot, old: &Snapshot, project: &ProjectName) -> Pl
     let before = current.projects.get(project).unwrap_or(&nothing);
     let mut next = old.projects.get(project).cloned().unwrap_or_default();
     remember(before, &mut next);
+    Plan::to(current, project.clone(), next)
+}
+
+/// Retires a version of a view that is not the current one: references to it mean nothing from then on, and what is
+/// stored of it may be deleted. Of a version that is not there, or is current, the plan changes nothing.
+pub fn retire(current: &Snapshot, project: &ProjectName, id: &ViewId) -> Plan {
+    let mut next = current.projects.get(project).cloned().unwrap_or_default();
+    let view = next.views.get_mut(&id.name);
+    let old = view.filter(|view| view.current().is_some_and(|now| now.id != *id));
+    if let Some(revision) = old.and_then(|view| view.revisions.remove(&id.version)) {
+        next.retired.insert(id.clone(), revision.layouts);
+    }
     Plan::to(current, project.clone(), next)
 }
 

@@ -30,6 +30,7 @@ use crate::{
 
 pub mod folder;
 mod location;
+pub mod probe;
 pub mod remote;
 
 pub use location::OpenError;
@@ -194,6 +195,14 @@ impl RegistryStore {
     /// Where the registry is, for people.
     pub fn location(&self) -> &Location {
         &self.location
+    }
+
+    /// Whether the store does what is asked of it: see [`probe`](probe::probe).
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn probe(&self) -> object_store::Result<probe::ObjectProbe> {
+        probe::probe(self.store.as_ref(), &self.folder).await
     }
 
     /// The latest version; [`Snapshot::empty`] before the first.

@@ -18,10 +18,11 @@ use vintner_core::{DatasetName, KeySchema, RegistryVersion, ViewName};
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Changes, CheckReport, Dataset, Detail, HistoricalRequest, MaterializeEvent,
-        MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, PlanReport, PushReport,
-        PushRequest, Run, Spine, Summary, TrainingRows, VacuumRequest, Vacuumed, Version,
-        ViewCompaction, ViewRun,
+        ApplyReport, Changes, CheckReport, Checkup, Dataset, Detail, HistoricalRequest, KeysSeen,
+        MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
+        PlanReport, PushReport, PushRequest, Run, Spine, Summary, TeardownRequest, TrainingRows,
+        VacuumRequest, Vacuumed, VerifyRequest, Version, ViewCompaction, ViewRun, ViewTeardown,
+        ViewVerification,
     },
 };
 use vintner_proto::{
@@ -39,7 +40,7 @@ use vintner_repo::RepoFile;
 
 use crate::{
     calls,
-    convert::{Step, Travels, from_each, required, texts, to_each},
+    convert::{Step, TeardownStep, Travels, VerifyStep, from_each, required, texts, to_each},
     server::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
     status,
 };
@@ -385,5 +386,47 @@ impl Operations for Client {
         let request = self.request(write(request.clone().into_message())?);
         let answer = self.answer(self.maintenance().vacuum(request).await)?;
         self.read(Vacuumed::from_message(answer))
+    }
+
+    async fn verify(
+        &self,
+        request: &VerifyRequest,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<Vec<ViewVerification>, OpsError> {
+        let request = self.request(write(request.clone().into_message())?);
+        let mut steps = self.answer(self.maintenance().verify(request).await)?;
+        loop {
+            let step = steps.message().await;
+            let step = step.map_err(|status| status::to_error(&status, &self.url))?;
+            let step = step.ok_or_else(|| self.unreadable(&"it has no end"))?;
+            match self.read(VerifyStep::from_message(step))? {
+                VerifyStep::Seen(seen) => events(seen),
+                VerifyStep::Done(views) => return Ok(views),
+            }
+        }
+    }
+
+    async fn teardown(
+        &self,
+        request: &TeardownRequest,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<Vec<ViewTeardown>, OpsError> {
+        let request = self.request(write(request.clone().into_message())?);
+        let mut steps = self.answer(self.maintenance().teardown(request).await)?;
+        loop {
+            let step = steps.message().await;
+            let step = step.map_err(|status| status::to_error(&status, &self.url))?;
+            let step = step.ok_or_else(|| self.unreadable(&"it has no end"))?;
+            match self.read(TeardownStep::from_message(step))? {
+                TeardownStep::Seen(seen) => events(seen),
+                TeardownStep::Done(views) => return Ok(views),
+            }
+        }
+    }
+
+    async fn doctor(&self) -> Result<Vec<Checkup>, OpsError> {
+        let request = self.request(v1::DoctorRequest {});
+        let answer = self.answer(self.maintenance().doctor(request).await)?;
+        self.read(from_each("parts", answer.parts))
     }
 }

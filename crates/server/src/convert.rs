@@ -7,6 +7,7 @@
 //!   error names the field by its path.
 //! * Not here: limits on sizes ([`crate::online_service`]), status codes ([`crate::status`]).
 
+mod care;
 mod datasets;
 mod maintenance;
 mod materialization;
@@ -26,6 +27,7 @@ use vintner_proto::{
     v1,
 };
 
+pub(crate) use care::{TeardownStep, VerifyStep};
 pub(crate) use materialization::Step;
 pub(crate) use values::row_count;
 

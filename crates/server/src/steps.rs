@@ -1,4 +1,4 @@
-//! The steps of a materialization on their way to the caller.
+//! The steps of a long operation on their way to the caller.
 //!
 //! A run tells of its steps in a plain function call, which cannot wait; the caller reads them as fast as it likes.
 //! The queue between them is bounded: when it is full, a view's progress takes the place of its older progress.
@@ -11,41 +11,50 @@ use std::{
 };
 
 use futures::Stream;
-use vintner_ops::api::MaterializeEvent;
+use vintner_ops::api::{KeysSeen, MaterializeEvent};
 
 /// How many steps may wait before progress is left out. What is never left out, the start and the end of each view's
 /// run, comes on top.
 const BOUND: usize = 256;
 
 /// A queue of steps: the run's end of it.
-pub(crate) struct StepSender(Arc<Mutex<Queue>>);
+pub(crate) struct StepSender<E: Replaces>(Arc<Mutex<Queue<E>>>);
 
 /// A queue of steps: the caller's end of it. Ends when the sender is dropped.
-pub(crate) struct Steps(Arc<Mutex<Queue>>);
+pub(crate) struct Steps<E>(Arc<Mutex<Queue<E>>>);
 
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<MaterializeEvent>,
+/// A step of which a later one may take the place.
+pub(crate) trait Replaces {
+    /// Whether it says all that an older step says.
+    fn replaces(&self, older: &Self) -> bool;
+}
+
+struct Queue<E> {
+    waiting: VecDeque<E>,
     closed: bool,
     reader: Option<Waker>,
 }
 
 /// A new queue.
-pub(crate) fn queue() -> (StepSender, Steps) {
-    let queue = Arc::default();
+pub(crate) fn queue<E: Replaces>() -> (StepSender<E>, Steps<E>) {
+    let queue = Arc::new(Mutex::new(Queue {
+        waiting: VecDeque::new(),
+        closed: false,
+        reader: None,
+    }));
     (StepSender(Arc::clone(&queue)), Steps(queue))
 }
 
-impl StepSender {
+impl<E: Replaces> StepSender<E> {
     /// Adds a step, without waiting.
-    pub(crate) fn send(&self, event: MaterializeEvent) {
+    pub(crate) fn send(&self, event: E) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let full = queue.waiting.len() >= BOUND;
         match queue
             .waiting
             .iter_mut()
             .rev()
-            .find(|old| replaces(&event, old))
+            .find(|old| event.replaces(old))
         {
             Some(older) if full => *older = event,
             _ => queue.waiting.push_back(event),
@@ -56,22 +65,30 @@ impl StepSender {
     }
 }
 
-/// Whether two steps are progress of one view in one store.
-fn replaces(new: &MaterializeEvent, old: &MaterializeEvent) -> bool {
-    match (new, old) {
-        (
-            MaterializeEvent::Progress { view, phase, .. },
-            MaterializeEvent::Progress {
-                view: older_view,
-                phase: older_phase,
-                ..
-            },
-        ) => view == older_view && phase == older_phase,
-        _ => false,
+/// Progress of one view in one store.
+impl Replaces for MaterializeEvent {
+    fn replaces(&self, older: &Self) -> bool {
+        match (self, older) {
+            (
+                Self::Progress { view, phase, .. },
+                Self::Progress {
+                    view: older_view,
+                    phase: older_phase,
+                    ..
+                },
+            ) => view == older_view && phase == older_phase,
+            _ => false,
+        }
     }
 }
 
-impl Drop for StepSender {
+impl Replaces for KeysSeen {
+    fn replaces(&self, older: &Self) -> bool {
+        self.view == older.view
+    }
+}
+
+impl<E: Replaces> Drop for StepSender<E> {
     fn drop(&mut self) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queue.closed = true;
@@ -81,10 +98,10 @@ impl Drop for StepSender {
     }
 }
 
-impl Stream for Steps {
-    type Item = MaterializeEvent;
+impl<E> Stream for Steps<E> {
+    type Item = E;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<MaterializeEvent>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<E>> {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match queue.waiting.pop_front() {
             Some(event) => Poll::Ready(Some(event)),

@@ -156,6 +156,29 @@ impl RedisServer {
         keys.into_iter().zip(values).collect()
     }
 
+    /// Deletes everything, in all databases.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn empty(&self) {
+        let done = redis::cmd("FLUSHALL").exec(&mut self.connection());
+        done.expect("the server can be emptied");
+    }
+
+    /// Denies a command to everyone who does not log in.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn forbid(&self, command: &str) {
+        let mut denied = redis::cmd("ACL");
+        denied
+            .arg("SETUSER")
+            .arg("default")
+            .arg(format!("-{command}"));
+        let done = denied.exec(&mut self.connection());
+        done.expect("the user can be changed");
+    }
+
     /// Kills the server with SIGKILL, as a crash would.
     ///
     /// # Panics

@@ -15,10 +15,10 @@ pub(crate) async fn materialize(global: &Global, args: Materialize) -> Result<Ex
     let request = MaterializeRequest {
         views: args.views,
         window: args.start.zip(args.end),
-        scope: if args.full_refresh {
-            Scope::FullRefresh
-        } else {
-            Scope::Incremental
+        scope: match (args.full_refresh, args.online_only) {
+            (true, _) => Scope::FullRefresh,
+            (false, true) => Scope::OnlineOnly,
+            (false, false) => Scope::Incremental,
         },
     };
     let operations = deployment::open(global).await?;

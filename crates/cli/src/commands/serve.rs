@@ -1,9 +1,9 @@
 //! `serve`
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
-use vintner_ops::{Local, error::chain};
+use vintner_ops::{Local, api::DEFAULT_RATE, error::chain};
 use vintner_server::{ServeError, ServerConfig};
 
 use crate::{
@@ -12,6 +12,9 @@ use crate::{
     exit::{Exit, Failure},
     output, telemetry,
 };
+
+/// How long after one look for retired versions the next one begins.
+const LOOK_FOR_RETIRED: Duration = Duration::from_secs(60);
 
 pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure> {
     if global.server.is_some() {
@@ -49,11 +52,38 @@ pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure
             local.keep_freshness_current(),
         )
     });
+    let deletion = tokio::spawn(delete_retired(Arc::clone(&operations)));
     let served = server.serve(operations, stopped()).await;
     background.abort();
+    deletion.abort();
     served.map_err(serve_error)?;
     output::say("stopped");
     Ok(Exit::Done)
+}
+
+/// Deletes the online rows of view versions that are retired, from time to time, slowly.
+async fn delete_retired(operations: Arc<Local>) {
+    let rate = NonZeroU32::new(DEFAULT_RATE).unwrap_or(NonZeroU32::MIN);
+    let mut every = tokio::time::interval(LOOK_FOR_RETIRED);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        match operations.delete_retired(rate).await {
+            Ok(done) => {
+                for deleted in done {
+                    tracing::info!(
+                        view = %deleted.view,
+                        rows = deleted.online_rows,
+                        "deleted the online rows of a retired version"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(
+                error = error.chain(),
+                "could not delete the online rows of retired versions; will try again"
+            ),
+        }
+    }
 }
 
 fn serve_error(error: ServeError) -> Failure {

@@ -25,3 +25,4 @@ mod stores;
 mod swap;
 mod together;
 mod transports;
+mod truth;

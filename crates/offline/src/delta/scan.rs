@@ -193,6 +193,16 @@ impl TableState {
         scan.project(columns)?.build()
     }
 
+    /// The rows of this version as a plan with the columns of the table.
+    pub(crate) async fn all_rows_plan(&self) -> Result<LogicalPlan, DataFusionError> {
+        let scan = DeltaTable::new(self.table().log().clone())
+            .table_provider()
+            .with_eager_snapshot(self.snapshot().clone())
+            .with_session(Arc::new(scan_settings()));
+        let scan: Arc<dyn TableProvider> = scan.await?;
+        LogicalPlanBuilder::scan("data", provider_as_source(scan), None)?.build()
+    }
+
     /// Refuses a table of which a column has another type than `layout` says.
     pub(crate) fn check_types(&self, layout: &ViewLayout) -> Result<(), DeltaError> {
         let wanted = layout.delta()?;

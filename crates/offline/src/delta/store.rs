@@ -6,7 +6,11 @@ use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use object_store::{ObjectStore, path::Path as ObjectPath, prefix::PrefixStore};
 use url::Url;
 use vintner_core::{ProjectName, ViewId, name::SYSTEM};
-use vintner_registry::store::{folder::Folder, remote};
+use vintner_registry::store::{
+    folder::Folder,
+    probe::{ObjectProbe, probe},
+    remote,
+};
 
 use super::{error::DeltaError, table::Table};
 
@@ -60,6 +64,15 @@ impl OfflineStore {
     /// Where it is.
     pub fn location(&self) -> &Url {
         &self.root
+    }
+
+    /// Whether the store does what is asked of it: see [`probe`](vintner_registry::store::probe::probe).
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn probe(&self) -> object_store::Result<ObjectProbe> {
+        let prefix = ObjectPath::from_url_path(self.root.path())?;
+        probe(&self.objects, &prefix).await
     }
 
     /// The table of a view version: `<project>/<view>/v<version>/`. It need not exist.

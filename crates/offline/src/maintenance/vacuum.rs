@@ -332,7 +332,11 @@ pub(crate) async fn delete_objects(
     Ok(())
 }
 
-fn files_error(what: &'static str, table: &Table, source: object_store::Error) -> MaintenanceError {
+pub(super) fn files_error(
+    what: &'static str,
+    table: &Table,
+    source: object_store::Error,
+) -> MaintenanceError {
     MaintenanceError::Files {
         what,
         table: table.to_string(),

@@ -18,6 +18,7 @@ use vintner_registry::model::ViewRevision;
 
 use vintner_join::{RowComparator, TieBreak};
 
+use super::key_range::KeyRange;
 use crate::delta::ViewLayout;
 
 /// Chunks are put together once this many rows in them have lost, and more have lost than not.
@@ -29,6 +30,9 @@ pub(super) struct LatestRows {
     layout: ViewLayout,
     keys: KeySchema,
     ties: TieBreak,
+    /// Which keys are looked at. Becomes smaller when there are more than `limit` of them.
+    range: KeyRange,
+    limit: usize,
     places: HashMap<Box<[u8]>, usize>,
     winners: Vec<Winner>,
     chunks: Vec<RecordBatch>,
@@ -53,7 +57,13 @@ pub(super) enum Unseen {
 }
 
 impl LatestRows {
+    /// Of all keys.
     pub(super) fn new(view: &ViewRevision) -> Self {
+        Self::of_range(view, KeyRange::ALL, usize::MAX)
+    }
+
+    /// Of the keys of a range, or of its first ones when there are more than `limit`.
+    pub(super) fn of_range(view: &ViewRevision, range: KeyRange, limit: usize) -> Self {
         let features: Vec<_> = view
             .features
             .iter()
@@ -62,6 +72,8 @@ impl LatestRows {
         Self {
             layout: ViewLayout::of(view),
             keys: view.join_keys.clone(),
+            range,
+            limit,
             ties: TieBreak::new(&features),
             places: HashMap::new(),
             winners: Vec::new(),
@@ -98,6 +110,9 @@ impl LatestRows {
             let Some(unseen) = unseen(time).filter(|_| keys.encode_row(row, &mut key)) else {
                 continue;
             };
+            if !self.range.has(&key) {
+                continue;
+            }
             let challenger = Winner {
                 time,
                 chunk: next_chunk,
@@ -123,7 +138,13 @@ impl LatestRows {
             }
         }
         self.keep(batch, changed)?;
-        self.tidy()
+        self.tidy()?;
+        self.narrow()
+    }
+
+    /// Which keys were looked at.
+    pub(super) fn range(&self) -> KeyRange {
+        self.range
     }
 
     /// How many keys there are.
@@ -173,7 +194,37 @@ impl LatestRows {
     /// Drops rows that have lost since, once they are many.
     fn tidy(&mut self) -> Result<(), DataFusionError> {
         let lost = self.rows - self.winners.len();
-        if lost < LOST_ROWS.max(self.winners.len()) {
+        match lost < LOST_ROWS.max(self.winners.len()) {
+            true => Ok(()),
+            false => self.put_together(),
+        }
+    }
+
+    /// Lets keys go when there are too many: those of the second half of the range, and again.
+    fn narrow(&mut self) -> Result<(), DataFusionError> {
+        if self.winners.len() <= self.limit {
+            return Ok(());
+        }
+        while self.places.len() > self.limit
+            && let Some(half) = self.range.first_half()
+        {
+            self.range = half;
+            self.places.retain(|key, _| half.has(key));
+        }
+        let kept = self.places.values_mut();
+        let winners = kept.enumerate().filter_map(|(next, place)| {
+            let winner = self.winners.get(*place).copied();
+            *place = next;
+            winner
+        });
+        self.winners = winners.collect();
+        self.put_together()
+    }
+
+    /// Makes one chunk of the rows that stand.
+    fn put_together(&mut self) -> Result<(), DataFusionError> {
+        if self.winners.is_empty() {
+            (self.rows, self.chunks) = (0, Vec::new());
             return Ok(());
         }
         let places: Vec<_> = self.winners.iter().map(|w| (w.chunk, w.row)).collect();

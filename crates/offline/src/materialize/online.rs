@@ -51,6 +51,29 @@ pub struct OnlineCursor {
 }
 
 impl OnlineCursor {
+    /// The cursor of a table of which all rows are loaded but those that are held back.
+    pub(super) fn at(state: &TableState, view: &ViewRevision, held_back: Held) -> Self {
+        Self {
+            table: state.id().to_owned(),
+            version: state.version(),
+            layout: view.layout().fingerprint(),
+            held_back: held_back.rows,
+            due: held_back.due,
+        }
+    }
+
+    /// Whether everything that the table has as of `now` is loaded, when `newest` is the cursor of all of it.
+    pub fn is_complete(&self, newest: &Self, now: Timestamp) -> bool {
+        let same_rows = (&self.table, self.version, self.layout)
+            == (&newest.table, newest.version, newest.layout);
+        same_rows && self.due.is_none_or(|due| now < due)
+    }
+
+    /// Whether it says anything of the table and the features of another cursor: else all of the table is loaded.
+    pub fn is_of(&self, newest: &Self) -> bool {
+        self.table == newest.table && self.layout == newest.layout && self.version <= newest.version
+    }
+
     /// The version of the table that has been loaded.
     pub fn table_version(&self) -> u64 {
         self.version
@@ -121,7 +144,7 @@ async fn load(
     let layout = ViewLayout::of(view);
     let Some(state) = table.newest().await.map_err(delta_error)? else {
         return Ok(OnlineLoad {
-            batches: batches(layout.arrow(), latest),
+            batches: stream(layout.arrow(), latest),
             rows: 0,
             held_back: 0,
             cursor: None,
@@ -149,26 +172,20 @@ async fn load(
         (Some(since), Some(added)) => loading.go_on(since, added).await?,
         _ => loading.read_all().await?,
     }
-    let cursor = OnlineCursor {
-        table: state.id().to_owned(),
-        version: state.version(),
-        layout: view.layout().fingerprint(),
-        held_back: loading.held_back.rows,
-        due: loading.held_back.due,
-    };
+    let cursor = OnlineCursor::at(&state, view, loading.held_back);
     Ok(OnlineLoad {
         rows: loading.latest.len() as u64,
         held_back: loading.held_back.rows,
-        batches: batches(loading.layout.arrow(), loading.latest),
+        batches: stream(loading.layout.arrow(), loading.latest),
         cursor: Some(cursor),
     })
 }
 
 /// Rows whose time has not come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Held {
-    rows: u64,
-    due: Option<Timestamp>,
+pub(super) struct Held {
+    pub(super) rows: u64,
+    pub(super) due: Option<Timestamp>,
 }
 
 impl Held {
@@ -178,14 +195,15 @@ impl Held {
     }
 }
 
-struct Loading<'a> {
-    context: &'a MaterializeContext<'a>,
-    view: &'a ViewRevision,
-    state: &'a TableState,
-    layout: ViewLayout,
-    now: Timestamp,
-    latest: LatestRows,
-    held_back: Held,
+/// Rows of a table that compete for being the latest.
+pub(super) struct Loading<'a> {
+    pub(super) context: &'a MaterializeContext<'a>,
+    pub(super) view: &'a ViewRevision,
+    pub(super) state: &'a TableState,
+    pub(super) layout: ViewLayout,
+    pub(super) now: Timestamp,
+    pub(super) latest: LatestRows,
+    pub(super) held_back: Held,
 }
 
 impl Loading<'_> {
@@ -248,7 +266,7 @@ impl Loading<'_> {
 
     /// Lets the rows of some files, or of all, from an event time on, compete; counts those whose time has not come,
     /// if they are at or after the second instant.
-    async fn offer(
+    pub(super) async fn offer(
         &mut self,
         state: &TableState,
         files: Option<Vec<String>>,
@@ -332,7 +350,8 @@ fn after(rows: LogicalPlan, from: Timestamp) -> Result<LogicalPlan, DataFusionEr
     LogicalPlanBuilder::from(rows).filter(filter)?.build()
 }
 
-fn batches(schema: &SchemaRef, latest: LatestRows) -> SendableRecordBatchStream {
+/// The rows in batches.
+pub(super) fn stream(schema: &SchemaRef, latest: LatestRows) -> SendableRecordBatchStream {
     let batches = latest.into_batches(BATCH_ROWS);
     let batches = batches.map(|batch| -> Result<RecordBatch, DataFusionError> { Ok(batch?) });
     let batches = futures::stream::iter(batches);

@@ -12,6 +12,7 @@
 mod delete;
 mod environment;
 mod listing;
+mod probe;
 
 use std::{path::Path, sync::Arc};
 
@@ -24,8 +25,8 @@ use crate::{
     error::{OnlineError, StoreFailure},
     row::TIME_BYTES,
     store::{
-        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Replacement, StoreInfo,
-        WriteReport,
+        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Probe, Replacement,
+        StoreInfo, WriteReport,
     },
 };
 use environment::{Databases, Environment};
@@ -309,6 +310,10 @@ impl OnlineStore for EmbeddedStore {
             })
         })
         .await
+    }
+
+    async fn probe(&self) -> Result<Probe, OnlineError> {
+        self.blocking("be tried out", probe::probe).await
     }
 
     async fn check(&self) -> Result<StoreInfo, OnlineError> {

@@ -94,8 +94,8 @@ pub use self::{
 use crate::{
     error::OnlineError,
     store::{
-        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Replacement, StoreInfo,
-        WriteReport,
+        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Probe, Replacement,
+        StoreInfo, WriteReport,
     },
 };
 
@@ -256,6 +256,10 @@ impl OnlineStore for NearCache {
 
     async fn forget(&self, project: &ProjectName, view: &ViewId) -> Result<(), OnlineError> {
         self.inner.forget(project, view).await
+    }
+
+    async fn probe(&self) -> Result<Probe, OnlineError> {
+        self.inner.probe().await
     }
 
     async fn check(&self) -> Result<StoreInfo, OnlineError> {

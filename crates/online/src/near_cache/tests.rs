@@ -27,8 +27,8 @@ use super::{
     lease::{Lease, Moment},
 };
 use crate::{
-    Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineError, OnlineRow, OnlineStore, Replacement,
-    StoreInfo, WriteReport,
+    Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineError, OnlineRow, OnlineStore, Probe,
+    Replacement, StoreInfo, WriteReport,
     redis::row_key,
     tests::{feature, key, revision, row, time},
 };
@@ -202,6 +202,10 @@ impl OnlineStore for FakeStore {
     }
 
     async fn forget(&self, _: &ProjectName, _: &ViewId) -> Result<(), OnlineError> {
+        unimplemented!()
+    }
+
+    async fn probe(&self) -> Result<Probe, OnlineError> {
         unimplemented!()
     }
 

@@ -169,7 +169,7 @@ fn bad_row(
 }
 
 /// An entity for people: `carrier=AA, origin=JFK`.
-fn shown(revision: &ViewRevision, key: &EntityKey) -> String {
+pub fn shown(revision: &ViewRevision, key: &EntityKey) -> String {
     match key.decode(&revision.join_keys) {
         Ok(values) => {
             let pairs = revision.keys().iter().zip(values);

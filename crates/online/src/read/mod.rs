@@ -15,6 +15,7 @@ mod tests;
 use tracing::Instrument as _;
 use vintner_core::{Column, ProjectName, Timestamp};
 
+pub use assemble::shown;
 pub use keys::{EntityKeys, view_keys};
 pub use plan::ReadPlan;
 

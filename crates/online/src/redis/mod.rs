@@ -24,6 +24,7 @@ mod keys;
 mod listing;
 mod load;
 mod pipe;
+mod probe;
 mod replace;
 mod resp;
 mod script;
@@ -55,8 +56,8 @@ use crate::{
     error::OnlineError,
     near_cache::{TrackedServer, TrackedStore},
     store::{
-        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Replacement, StoreInfo,
-        WriteReport,
+        Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineRow, OnlineStore, Probe, Replacement,
+        StoreInfo, WriteReport,
     },
 };
 
@@ -225,6 +226,12 @@ impl OnlineStore for RedisStore {
         load::forget(&self.servers, project, view)
             .await
             .map_err(self.told(format!("forget the progress of {view}")))
+    }
+
+    async fn probe(&self) -> Result<Probe, OnlineError> {
+        probe::probe(&self.servers)
+            .await
+            .map_err(self.told("be tried out"))
     }
 
     async fn check(&self) -> Result<StoreInfo, OnlineError> {

@@ -1,4 +1,4 @@
-//! `compact` and `vacuum`: the care for the tables of the offline store.
+//! `compact`, `vacuum` and the end of tables: the care for the offline store.
 
 use std::num::NonZeroUsize;
 
@@ -7,8 +7,8 @@ use vintner_offline::{
     datasets::Datasets,
     delta::OfflineStore,
     maintenance::{
-        self, Compaction, DeletedFile, MaintenanceContext, MaintenanceError, Pin, Vacuum,
-        compact_view, vacuum_runs, vacuum_view,
+        self, Compaction, DeletedFile, MaintenanceContext, MaintenanceError, Pin, TableFiles,
+        Vacuum, compact_view, drop_table, table_files, vacuum_runs, vacuum_view,
     },
     planner::session::{EngineConfig, session},
     runs::Runs,
@@ -112,6 +112,32 @@ impl Vacuuming<'_> {
             dry_run: self.request.dry_run,
         }
     }
+}
+
+/// What a view version's table takes; nothing when the table is not meant.
+pub(super) async fn files_of(
+    store: &OfflineStore,
+    project: &ProjectName,
+    view: &ViewId,
+    meant: bool,
+) -> Result<TableFiles, OpsError> {
+    match meant {
+        true => table_files(store, project, view)
+            .await
+            .map_err(maintenance_error),
+        false => Ok(TableFiles::default()),
+    }
+}
+
+/// Deletes a view version's table.
+pub(super) async fn drop(
+    store: &OfflineStore,
+    project: &ProjectName,
+    view: &ViewId,
+) -> Result<TableFiles, OpsError> {
+    drop_table(store, project, view)
+        .await
+        .map_err(maintenance_error)
 }
 
 fn of_compaction(done: Compaction) -> ViewCompaction {

@@ -13,7 +13,7 @@ use vintner_offline::{
     delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
     materialize::{MaterializeContext, OnlineCursor, online_rows},
 };
-use vintner_online::{Expiry, OnlineRow, OnlineStore, RowEncoder, RowLayout, WriteReport};
+use vintner_online::{Expiry, Load, OnlineRow, OnlineStore, RowEncoder, RowLayout, WriteReport};
 use vintner_registry::model::ViewRevision;
 
 use super::online::online_error;
@@ -30,6 +30,15 @@ pub(super) struct Loaded {
     pub(super) micros: u64,
 }
 
+/// Where a load begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// Where the last one ended.
+    LastLoad,
+    /// At the table's beginning.
+    Beginning,
+}
+
 /// Brings the online store up to what a view's Delta table holds as of `now`.
 ///
 /// The place in the table up to which the store is loaded is kept in the store itself, so that a store that has lost
@@ -38,6 +47,7 @@ pub(super) async fn load_online(
     context: &MaterializeContext<'_>,
     online: &Arc<dyn OnlineStore>,
     view: &ViewRevision,
+    from: From,
     now: Timestamp,
     events: &(dyn Fn(MaterializeEvent) + Send + Sync),
 ) -> Result<Loaded, OpsError> {
@@ -47,12 +57,10 @@ pub(super) async fn load_online(
         .begin_load(project, &view.id)
         .await
         .map_err(online_error)?;
-    // A cursor that cannot be read is none: the whole table is loaded, and older rows change nothing.
-    let since = begun
-        .progress
-        .as_deref()
-        .and_then(|bytes| std::str::from_utf8(bytes).ok())
-        .and_then(OnlineCursor::from_json);
+    let since = match from {
+        From::LastLoad => cursor_of(&begun),
+        From::Beginning => None,
+    };
     let mut load = online_rows(context, view, since.as_ref(), now)
         .await
         .map_err(|error| OpsError::from_error(Fault::Store, error))?;
@@ -84,6 +92,13 @@ pub(super) async fn load_online(
         held_back: load.held_back,
         micros: micros_since(started),
     })
+}
+
+/// How far a view's table is loaded. A note that cannot be read is none: the whole table is loaded then, and older rows
+/// change nothing.
+pub(super) fn cursor_of(load: &Load) -> Option<OnlineCursor> {
+    let noted = load.progress.as_deref()?;
+    OnlineCursor::from_json(std::str::from_utf8(noted).ok()?)
 }
 
 /// A batch of a view's table as online rows.

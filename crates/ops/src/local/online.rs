@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use tracing::Instrument as _;
-use vintner_core::{ProjectName, Timestamp};
+use vintner_core::{ProjectName, Timestamp, ViewId};
 use vintner_online::{OnlineError, OnlineFeatures, OnlineStore, get_features, step};
 
 use super::{
@@ -108,6 +108,14 @@ impl Local {
             tokio::time::sleep(REFRESH).await;
         }
     }
+}
+
+/// A request that is about the online rows of a view that has none.
+pub(super) fn not_online(view: &ViewId) -> OpsError {
+    OpsError::new(
+        Fault::Request,
+        format!("the feature view `{view}` is not in the online store: it says `online: false`"),
+    )
 }
 
 async fn read(

@@ -27,7 +27,7 @@ use vintner_registry::{
     selection::{FeatureRequest, NameStyle, Selection, SelectionError, select},
 };
 
-use super::keys::EntityReader;
+use super::{keys::EntityReader, online::not_online};
 use crate::{
     error::{Fault, OpsError},
     meter::{Meters, PlanMeters},
@@ -312,13 +312,7 @@ fn compile(
     };
     let selection: Selection = selection.map_err(failed)?;
     if let Some(view) = selection.views.iter().find(|view| !view.online) {
-        return Err(OpsError::new(
-            Fault::Request,
-            format!(
-                "the feature view `{}` is not in the online store: it says `online: false`",
-                view.id
-            ),
-        ));
+        return Err(not_online(&view.id));
     }
     let plan = ReadPlan::new(&selection);
     let join_keys = selection

@@ -18,6 +18,7 @@ impl Travels for MaterializeRequest {
             scope: match self.scope {
                 Scope::Incremental => v1::MaterializeScope::Incremental,
                 Scope::FullRefresh => v1::MaterializeScope::FullRefresh,
+                Scope::OnlineOnly => v1::MaterializeScope::OnlineOnly,
             }
             .into(),
         })
@@ -35,6 +36,7 @@ impl Travels for MaterializeRequest {
                     Scope::Incremental
                 }
                 Some(v1::MaterializeScope::FullRefresh) => Scope::FullRefresh,
+                Some(v1::MaterializeScope::OnlineOnly) => Scope::OnlineOnly,
             },
         })
     }

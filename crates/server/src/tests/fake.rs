@@ -15,19 +15,20 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vintner_core::{
     Boundary, Column, DatasetName, FeatureField, FeatureType, JoinKey, KeySchema, KeyType,
-    Knowledge, RegistryVersion, ScalarType, Timestamp, Value, ViewName, arrow_values,
+    Knowledge, RegistryVersion, ScalarType, Timestamp, Value, ViewId, ViewName, arrow_values,
 };
 use vintner_online::Status;
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Change, Changes, CheckReport, Dataset, Detail, EntityRows, FeatureLint,
-        FolderVacuum, HistoricalReport, HistoricalRequest, KeptRows, Lint, MaterializeEvent,
-        MaterializeRequest, ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView,
-        Phase, PinnedFile, PlanReport, Problem, PushOutcome, PushReport, PushRequest, ResultRows,
-        Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead, TrainingRows,
-        VacuumRequest, Vacuumed, VacuumedFile, Version, ViewCompaction, ViewDetail, ViewLint,
-        ViewRun, ViewVacuum,
+        ApplyReport, Change, Changes, CheckReport, Checkup, Dataset, Detail, Difference,
+        EntityRows, Example, FeatureLint, FolderVacuum, Health, HistoricalReport,
+        HistoricalRequest, KeptRows, KeysSeen, Lint, MaterializeEvent, MaterializeRequest,
+        ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView, Phase, PinnedFile,
+        PlanReport, Problem, PushOutcome, PushReport, PushRequest, ResultRows, Run, ServiceColumn,
+        Severity, Spine, Split, Summary, TableRead, TeardownRequest, TrainingRows, VacuumRequest,
+        Vacuumed, VacuumedFile, VerifyRequest, Version, ViewCompaction, ViewDetail, ViewLint,
+        ViewRun, ViewTeardown, ViewVacuum, ViewVerification,
     },
     lint::findings,
 };
@@ -459,6 +460,29 @@ fn folder(view: &ViewName) -> FolderVacuum {
     }
 }
 
+fn verification(view: &ViewName) -> ViewVerification {
+    ViewVerification {
+        view: format!("{view}@1").parse().unwrap(),
+        table_version: Some(7),
+        loaded_version: None,
+        keys: 10,
+        same: 1,
+        expired: 2,
+        settled: 3,
+        recent: 4,
+        differences: Difference::ALL.map(|kind| (kind, 5)).to_vec(),
+        not_loaded: 6,
+        repaired: 7,
+        held_back: 8,
+        examples: vec![Example {
+            difference: Difference::Older,
+            entity: "origin=JFK".to_owned(),
+            explanation: "not loaded yet".to_owned(),
+        }],
+        micros: 9,
+    }
+}
+
 fn vacuum(view: &ViewName) -> ViewVacuum {
     ViewVacuum {
         view: format!("{view}@2").parse().unwrap(),
@@ -785,5 +809,56 @@ impl Operations for Fake {
             views: request.views.iter().map(vacuum).collect(),
             folders: request.views.iter().map(folder).collect(),
         })
+    }
+
+    async fn verify(
+        &self,
+        request: &VerifyRequest,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<Vec<ViewVerification>, OpsError> {
+        self.called(format!("verify {request:?}")).await?;
+        let views = request.views.iter().map(verification);
+        let views: Vec<_> = views.collect();
+        for view in &views {
+            events(KeysSeen {
+                view: view.view.clone(),
+                keys: view.keys,
+            });
+        }
+        Ok(views)
+    }
+
+    async fn teardown(
+        &self,
+        request: &TeardownRequest,
+        events: &(dyn Fn(KeysSeen) + Send + Sync),
+    ) -> Result<Vec<ViewTeardown>, OpsError> {
+        self.called(format!("teardown {request:?}")).await?;
+        let view: ViewId = "weather@1".parse().unwrap();
+        events(KeysSeen {
+            view: view.clone(),
+            keys: 3,
+        });
+        Ok(vec![ViewTeardown {
+            view,
+            online: true,
+            online_rows: 3,
+            files: 4,
+            bytes: 5,
+        }])
+    }
+
+    async fn doctor(&self) -> Result<Vec<Checkup>, OpsError> {
+        self.called("doctor".to_owned()).await?;
+        let healths = [Health::Good, Health::Warning, Health::Broken];
+        let parts = healths.map(|health| Checkup {
+            part: "registry".to_owned(),
+            place: "/registry".to_owned(),
+            health,
+            latencies: vec![("write".to_owned(), 7)],
+            facts: vec![("version".to_owned(), "3".to_owned())],
+            advice: vec!["free some space".to_owned()],
+        });
+        Ok(parts.to_vec())
     }
 }

@@ -18,7 +18,8 @@ use vintner_ops::{
     Operations, OpsError,
     api::{
         After, EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest,
-        Producer, PushRequest, Scope, VacuumRequest,
+        Producer, PushRequest, Repair, Sample, Scope, TeardownRequest, TeardownScope,
+        VacuumRequest, VerifyRequest,
     },
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -254,4 +255,38 @@ async fn compact_and_vacuum() {
             check(async |ops| ops.vacuum(&request).await).await;
         }
     }
+}
+
+#[tokio::test]
+async fn verify_teardown_and_doctor() {
+    let views: Vec<ViewName> = vec!["weather".parse().unwrap()];
+    for repair in [Repair::No, Repair::Safe, Repair::Force] {
+        for of_a_million in [1, 1_000_000] {
+            let request = VerifyRequest {
+                views: views.clone(),
+                sample: Sample { of_a_million },
+                repair,
+            };
+            let seen = Mutex::new(Vec::new());
+            check(async |ops| {
+                ops.verify(&request, &|keys| seen.lock().unwrap().push(keys))
+                    .await
+            })
+            .await;
+            assert!(!seen.lock().unwrap().is_empty());
+        }
+    }
+    for (target, scope, rate, dry_run) in [
+        ("weather", TeardownScope::Everything, 1, false),
+        ("weather@3", TeardownScope::Online, u32::MAX, true),
+    ] {
+        let request = TeardownRequest {
+            target: target.parse().unwrap(),
+            scope,
+            rate: rate.try_into().unwrap(),
+            dry_run,
+        };
+        check(async |ops| ops.teardown(&request, &|_| {}).await).await;
+    }
+    check(async |ops| ops.doctor().await).await;
 }

@@ -1,6 +1,13 @@
 //! What the online store is given.
 
+use futures::TryStreamExt;
+use vintner_core::{EntityKey, KeyValue};
+
 use super::world::*;
+use crate::{
+    maintenance::{drop_table, table_files},
+    materialize::table_keys,
+};
 
 fn made(row: Row, made: i64) -> Row {
     Row {
@@ -114,4 +121,59 @@ async fn without_a_table_there_is_nothing() {
     let world = World::new();
     let (rows, held_back, cursor) = world.online(&row_local(), None, 100).await;
     assert_eq!((rows, held_back, cursor), (vec![], 0, None));
+}
+
+#[tokio::test]
+async fn parts_of_the_keys_make_up_what_should_be_online() {
+    let world = World::new();
+    let view = row_local();
+    let rows = |k: i64| [row(k, 10, k), row(k, 20 + k % 3, -k), row(k, 1000, 7)];
+    world.write("a", &(0..30).flat_map(rows).collect::<Vec<_>>());
+    world.run(&view, 2000).await;
+    world.write("b", &(20..50).flat_map(rows).collect::<Vec<_>>());
+    world.run(&view, 2000).await;
+    for now in [9, 10, 21, 1000] {
+        let (want, held_back, _) = world.online(&view, None, now).await;
+        for limit in [1, 7, 49, 50, 1000] {
+            let (found, held, parts) = world.expected(&view, limit, now).await;
+            assert_eq!((&found, held), (&want, held_back), "{limit} at {now}");
+            assert!(
+                parts >= want.len().div_ceil(limit).max(1),
+                "{limit} at {now}"
+            );
+        }
+    }
+    let nothing = world.expected(&row_local_wider(), 7, 1000).await.0;
+    assert_eq!(nothing.len(), 50, "a feature without values yet is null");
+}
+
+#[tokio::test]
+async fn a_table_knows_its_keys_and_can_be_dropped_without_its_view() {
+    let world = World::new();
+    let view = row_local();
+    world.write(
+        "a",
+        &[row(1, 10, 1), row(1, 20, 2), row(2, 10, 3), row(-3, 10, 3)],
+    );
+    world.run(&view, 100).await;
+    let context = world.context();
+    let (store, project) = (context.store, context.project);
+    let keys = table_keys(store, project, &view.id, context.session).await;
+    let keys: Vec<Vec<EntityKey>> = keys.unwrap().unwrap().try_collect().await.unwrap();
+    let mut keys = keys.concat();
+    keys.sort();
+    let want =
+        [-3, 1, 2].map(|k| EntityKey::encode(&view.join_keys, &[KeyValue::Int64(k)]).unwrap());
+    assert_eq!(keys, want);
+
+    let found = table_files(store, project, &view.id).await.unwrap();
+    assert!(found.files >= 2 && found.bytes > 0, "{found:?}");
+    assert_eq!(drop_table(store, project, &view.id).await.unwrap(), found);
+    assert_eq!(world.online(&view, None, 100).await, (vec![], 0, None));
+    let keys = table_keys(store, project, &view.id, context.session).await;
+    assert!(keys.unwrap().is_none());
+    assert_eq!(drop_table(store, project, &view.id).await.unwrap().files, 0);
+    // It begins anew.
+    world.run(&view, 100).await;
+    assert_eq!(world.online(&view, None, 100).await.0.len(), 3);
 }

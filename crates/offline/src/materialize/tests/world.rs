@@ -20,8 +20,8 @@ use vintner_core::{
 use vintner_registry::model::{About, Refresh, Source, SourceFormat, ViewInput, ViewRevision};
 
 use super::super::{
-    MaterializeContext, MaterializeError, MaterializeRequest, OnlineCursor, OnlineLoad, RunEvent,
-    ViewRun, materialize_view, online_rows,
+    ExpectedRows, KeyRange, MaterializeContext, MaterializeError, MaterializeRequest, OnlineCursor,
+    OnlineLoad, RunEvent, ViewRun, materialize_view, online_rows,
 };
 use crate::{
     delta::{OfflineStore, Table},
@@ -233,6 +233,29 @@ impl World {
         assert_eq!(found.len() as u64, count);
         let cursor = cursor.map(|c| OnlineCursor::from_json(&c.to_json()).unwrap());
         (found, held_back, cursor)
+    }
+
+    /// What should be online, from parts of at most `limit` keys, and how many parts that were.
+    pub(crate) async fn expected(
+        &self,
+        view: &ViewRevision,
+        limit: usize,
+        now: i64,
+    ) -> (Vec<TableRow>, u64, usize) {
+        let context = self.context();
+        let expected = ExpectedRows::newest(&context, view).await.unwrap();
+        let (mut found, mut held_back, mut parts) = (Vec::new(), 0, 0);
+        let mut rest = Some(KeyRange::ALL);
+        while let Some(range) = rest {
+            let part = expected.part(range, limit, us(now)).await.unwrap();
+            assert!(part.rows <= limit as u64);
+            rest = KeyRange::ALL.after(part.range);
+            (held_back, parts) = (part.held_back, parts + 1);
+            let batches: Vec<RecordBatch> = part.batches.try_collect().await.unwrap();
+            found.extend(batches.iter().flat_map(rows));
+        }
+        found.sort();
+        (found, held_back, parts)
     }
 }
 

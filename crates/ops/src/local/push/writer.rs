@@ -21,7 +21,10 @@ use super::{
 use crate::{
     api::{PushOutcome, PushReport},
     error::{Fault, OpsError},
-    local::{materialize::load_online, online::online_error},
+    local::{
+        materialize::{From, load_online},
+        online::online_error,
+    },
     token::WriteToken,
 };
 
@@ -266,7 +269,8 @@ impl Writer {
             session: &self.deployment.session,
         };
         let now = self.deployment.clock.now();
-        load_online(&context, store, view, now, &|_| {}).await?;
+        let from = From::LastLoad;
+        load_online(&context, store, view, from, now, &|_| {}).await?;
         Ok(())
     }
 }
