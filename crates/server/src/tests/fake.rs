@@ -834,7 +834,7 @@ impl Operations for Fake {
         events: &(dyn Fn(KeysSeen) + Send + Sync),
     ) -> Result<Vec<ViewTeardown>, OpsError> {
         self.called(format!("teardown {request:?}")).await?;
-        let view: ViewId = "weather@1".parse().unwrap();
+        let view: vintner_core::ViewId = "weather@1".parse().unwrap();
         events(KeysSeen {
             view: view.clone(),
             keys: 3,
