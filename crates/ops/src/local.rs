@@ -47,7 +47,7 @@ use vintner_offline::{
     sources::Sources,
     stream::SessionContext,
 };
-use vintner_online::{OnlineStore, OnlineStoreConfig};
+use vintner_online::{OnlineError, OnlineStore, OnlineStoreConfig};
 use vintner_registry::{
     change::{self, Diff, diff},
     model::{Project, Snapshot, ViewRevision},
@@ -336,6 +336,25 @@ impl Local {
         Ok(())
     }
 
+    /// An error when a view was loaded and the online store knows nothing of it any more.
+    async fn still_loaded(&self, view: &ViewRevision) -> Result<(), OpsError> {
+        let online = self.online().await?;
+        let load = online.load(&self.project, &view.id).await;
+        if load.map_err(online::online_error)?.progress.is_some() {
+            return Ok(());
+        }
+        let failed = |error| OpsError::from_error(Fault::Store, error);
+        let table = self.offline.table(&self.project, &view.id);
+        let table = table.map_err(failed)?.newest().await.map_err(failed)?;
+        match table {
+            None => Ok(()),
+            Some(_) => Err(online::online_error(OnlineError::LostRows {
+                store: online.check().await.map_err(online::online_error)?.store,
+                view: view.id.clone(),
+            })),
+        }
+    }
+
     /// The views that a request names, or all, as far as they are in the online store.
     fn wanted_online<'a>(
         project: &'a Project,
@@ -493,7 +512,7 @@ impl Operations for Local {
             Scope::Incremental | Scope::FullRefresh => Self::wanted(project, &request.views)?,
         };
         let (mut runs, mut failed) = (vec![], vec![]);
-        for view in views {
+        for &view in &views {
             // One view's failure is no reason to leave the others stale.
             match self.materialize_view(project, view, request, events).await {
                 Ok(run) => {
@@ -501,6 +520,14 @@ impl Operations for Local {
                     runs.push(run);
                 }
                 Err(error) => failed.push((&view.id, error)),
+            }
+        }
+        // A store that was emptied while a later view was loaded has lost the earlier ones.
+        for view in views.into_iter().filter(|view| view.online) {
+            let is_done = !failed.iter().any(|(id, _)| **id == view.id);
+            if is_done && let Err(error) = self.still_loaded(view).await {
+                runs.retain(|run| run.view != view.id);
+                failed.push((&view.id, error));
             }
         }
         match failed.len() {

@@ -20,6 +20,9 @@ const CUSTOMERS: usize = 1500;
 /// How many times each test interrupts, at most: evenly spread, the first call and the last one among them.
 const POINTS: usize = 8;
 
+/// How many of these must find Redis with some of the rows and not with all: a run has other things to say to it too.
+const IN_THE_MIDST: usize = 3;
+
 /// How long a view may take to find out that Redis has gone: an attempt to connect, an answer, and one repetition of
 /// both. Reading and planning come on top.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -163,7 +166,7 @@ fn redis_is_killed(options: &[&str], kept: bool) {
         deployments.push(redis.deployment(story, (repo, database)));
     }
     assert!(
-        !kept || partly >= POINTS / 2,
+        !kept || partly >= IN_THE_MIDST,
         "only {partly} times Redis had a part of the rows"
     );
     assert_alike(&deployments);

@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::{FutureExt, future::try_join_all};
 use redis::{Pipeline, RedisError, Value, aio::MultiplexedConnection};
-use tokio::time::timeout;
+use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
     CONNECT_TIMEOUT, CONNECTIONS, READ_KEYS, RESPONSE_TIMEOUT,
@@ -39,6 +39,16 @@ pub(super) enum Place {
     Master(Sentinels),
 }
 
+impl Place {
+    /// How to log in there.
+    fn access(&self) -> &Access {
+        match self {
+            Self::Primary(access, _) | Self::Node(access, _) => access,
+            Self::Master(sentinels) => sentinels.access(),
+        }
+    }
+}
+
 /// One server.
 pub(super) struct Server {
     place: Arc<Place>,
@@ -55,8 +65,8 @@ struct Link {
 /// A connection that was made.
 pub(super) struct Connected {
     connection: MultiplexedConnection,
-    /// For reads, where they need not go over `connection`.
-    pipe: Option<Pipe>,
+    /// For reads, where they need not go over `connection`; made with the first of them.
+    pipe: OnceCell<Option<Pipe>>,
     address: Address,
     made: Instant,
     /// Since when the server owes an answer: milliseconds after `made`, and one; 0 when it owes none that is older
@@ -135,9 +145,11 @@ impl Server {
             .connected(&self.place)
             .await
             .map_err(|err| self.named(err))?;
-        let Some(pipe) = &connected.pipe else {
-            return Ok(None);
-        };
+        let pipe = connected.pipe(&self.place).await.map_err(|err| {
+            link.forget(&connected);
+            self.named(err)
+        })?;
+        let Some(pipe) = pipe else { return Ok(None) };
         connected.asks();
         let parts = keys.chunks(READ_KEYS).map(async |keys| {
             let keys = keys.iter().map(AsRef::as_ref);
@@ -194,13 +206,9 @@ impl Server {
             if is_replica(&replication) {
                 return Err(Fault::Replica.into());
             }
-            let access = match &*self.place {
-                Place::Primary(access, _) | Place::Node(access, _) => access,
-                Place::Master(sentinels) => sentinels.access(),
-            };
             Ok(TrackedServer {
                 run_id: field(&process, "run_id").unwrap_or_default().to_owned(),
-                client: access.client(&connected.address)?,
+                client: self.place.access().client(&connected.address)?,
             })
         };
         let told: Result<_, Failure> = told.await;
@@ -255,7 +263,7 @@ impl Connected {
     pub(super) fn new(connection: MultiplexedConnection, address: &Address, is_tls: bool) -> Self {
         Self {
             connection,
-            pipe: None,
+            pipe: OnceCell::new(),
             address: address.clone(),
             made: Instant::now(),
             waiting: AtomicU64::new(0),
@@ -263,15 +271,23 @@ impl Connected {
         }
     }
 
-    /// With a connection for reads to the same process.
-    async fn with_pipe(mut self, access: &Access) -> Result<Self, Failure> {
-        let mut question = redis::pipe();
-        question.cmd("INFO").arg("server");
-        let answer = self.exchange(&question).await?.pop();
-        let server = text(answer.unwrap_or(Value::Nil))?;
-        let run_id = field(&server, "run_id").unwrap_or_default();
-        self.pipe = access.pipe(&self.address, run_id).await?;
-        Ok(self)
+    /// The connection for reads, to the same process.
+    async fn pipe(&self, place: &Place) -> Result<Option<&Pipe>, Failure> {
+        let make = async || {
+            let mut question = redis::pipe();
+            question.cmd("INFO").arg("server");
+            let answer = self.exchange(&question).await?.pop();
+            let server = text(answer.unwrap_or(Value::Nil))?;
+            let run_id = field(&server, "run_id").unwrap_or_default();
+            place.access().pipe(&self.address, run_id).await
+        };
+        let made = match self.pipe.get() {
+            Some(made) => made,
+            None => timeout(CONNECT_TIMEOUT, self.pipe.get_or_try_init(make))
+                .await
+                .unwrap_or_else(|_| Err(Fault::NotReached.into()))?,
+        };
+        Ok(made.as_ref())
     }
 
     /// Sends a pipeline on this very connection.
@@ -329,13 +345,8 @@ async fn connect(place: &Place) -> Result<Arc<Connected>, Failure> {
     let connect = async {
         match place {
             Place::Node(access, address) => access.connect(address).await,
-            Place::Primary(access, address) => {
-                primary(access, address).await?.with_pipe(access).await
-            }
-            Place::Master(sentinels) => {
-                let connected = sentinels.master().await?;
-                connected.with_pipe(sentinels.access()).await
-            }
+            Place::Primary(access, address) => primary(access, address).await,
+            Place::Master(sentinels) => sentinels.master().await,
         }
     };
     match timeout(CONNECT_TIMEOUT, connect).await {

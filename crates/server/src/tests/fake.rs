@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vintner_core::{
     Boundary, Column, DatasetName, FeatureField, FeatureType, JoinKey, KeySchema, KeyType,
-    Knowledge, RegistryVersion, ScalarType, Timestamp, Value, ViewId, ViewName, arrow_values,
+    Knowledge, RegistryVersion, ScalarType, Timestamp, Value, ViewName, arrow_values,
 };
 use vintner_online::Status;
 use vintner_ops::{

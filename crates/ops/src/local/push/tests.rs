@@ -468,6 +468,8 @@ async fn a_token_is_a_promise_that_is_kept_or_refused() {
 
     // Another online store takes the place of this one: older, or empty, but never silently so.
     drop(world.local);
+    // The view's writer has the store open until it has seen that nobody pushes any more.
+    tokio::task::yield_now().await;
     fs::remove_dir_all(world.folder.path().join("o")).unwrap();
     let world = World {
         local: World::open(&world.folder, &world.files, &world.clock),
