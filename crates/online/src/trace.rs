@@ -19,10 +19,9 @@ pub fn traced() -> bool {
 #[macro_export]
 macro_rules! step {
     ($name:literal) => {
-        // The first question is answered from a flag of the place, the second from the thread.
-        if ::tracing::span_enabled!(target: $crate::trace::TARGET, ::tracing::Level::INFO)
-            && $crate::trace::traced()
-        {
+        // Not `span_enabled!`: where layers have filters of their own, asking without making the span loses the next
+        // entry of the log.
+        if $crate::trace::traced() {
             ::tracing::info_span!(target: $crate::trace::TARGET, $name)
         } else {
             ::tracing::Span::none()

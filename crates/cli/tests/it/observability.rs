@@ -418,7 +418,15 @@ fn a_json_log_has_an_object_a_line_and_the_id_of_what_failed() {
     let service = repo.serve_with(&["--log-format", "json"]);
     until("readiness", || page(&service, "/readyz").0 == 200);
     redis.kill();
-    assert_eq!(get_online(&repo, &service), Some(1));
+    let asked = [
+        "get-online",
+        "--service",
+        "churn_model",
+        "--entity",
+        "customer_id=1",
+    ];
+    let answer = repo.run(&[&asked[..], &["--server", service.url.as_str()]].concat());
+    assert_eq!(answer.code, Some(1), "{answer:?}");
     let (code, log) = service.stop_with_log();
     assert_eq!(code, Some(0));
     let entries: Vec<serde_json::Value> = log
@@ -430,7 +438,7 @@ fn a_json_log_has_an_object_a_line_and_the_id_of_what_failed() {
     let failed = entries
         .iter()
         .find(|entry| entry["message"] == "a call failed");
-    let failed = failed.unwrap_or_else(|| panic!("{log}"));
+    let failed = failed.unwrap_or_else(|| panic!("{answer:?}\n{log}"));
     assert_eq!(failed["level"], "ERROR");
     assert_eq!(failed["request_id"].as_str().unwrap().len(), 16, "{failed}");
 }

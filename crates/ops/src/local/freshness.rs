@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use vintner_core::{Timestamp, ViewId};
 use vintner_offline::{materialize::OnlineCursor, runs::Outcome};
 use vintner_registry::model::{Refresh, ViewRevision};
@@ -23,7 +23,7 @@ impl Local {
             if let Err(error) = self.refresh_freshness().await {
                 tracing::warn!(error = %error.chain(), "it cannot be told how fresh the views are");
             }
-            sleep(EVERY).await;
+            sleep_until(Instant::now() + EVERY).await;
         }
     }
 

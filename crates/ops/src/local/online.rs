@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::time::sleep_until;
 use tracing::Instrument as _;
 use vintner_core::{ProjectName, Timestamp, ViewId};
 use vintner_online::{OnlineError, OnlineFeatures, OnlineStore, get_features, step};
@@ -105,7 +106,7 @@ impl Local {
                     })
                     .await;
             }
-            tokio::time::sleep(REFRESH).await;
+            sleep_until(tokio::time::Instant::now() + REFRESH).await;
         }
     }
 }

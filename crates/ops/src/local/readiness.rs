@@ -3,11 +3,11 @@
 //! A service starts without its store and says that it is not ready. One answer makes it ready; it stays so until the
 //! store has not answered for [`PATIENCE`], so that one slow answer takes no service out of rotation.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::Local;
@@ -82,7 +82,8 @@ impl Local {
                 *said = now;
                 changed
             });
-            sleep(if ready { WHILE_READY } else { WHILE_NOT_READY }).await;
+            let pause = if ready { WHILE_READY } else { WHILE_NOT_READY };
+            sleep_until(Instant::now() + pause).await;
         }
     }
 

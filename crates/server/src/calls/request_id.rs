@@ -41,10 +41,13 @@ impl Ids {
 
     fn make(&self) -> HeaderValue {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mixed = mix(self.next.fetch_add(1, Ordering::Relaxed));
+        let number = mix(self.next.fetch_add(1, Ordering::Relaxed));
         let mut text = [0_u8; 16];
-        for (digit, nibble) in text.iter_mut().zip((0..16).rev()) {
-            *digit = DIGITS[(mixed >> (4 * nibble)) as usize % DIGITS.len()];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+            if let [high, low] = pair {
+                *high = DIGITS[usize::from(byte >> 4)];
+                *low = DIGITS[usize::from(byte & 15)];
+            }
         }
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
     }
