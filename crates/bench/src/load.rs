@@ -104,6 +104,10 @@ async fn open<S: Side>(
 
 /// Gives every connection its share of the times at which requests are due. A thread of its own, since the runtime's
 /// timer counts in milliseconds.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time at which a request is due is what is waited for"
+)]
 fn pace(
     queues: &[mpsc::UnboundedSender<Instant>],
     begin: Instant,

@@ -147,11 +147,17 @@ impl Future for Traffic {
             match this.send(cx) {
                 Ok(true) => {}
                 Ok(false) => return Poll::Ready(()),
-                Err(err) => return Poll::Ready(this.lose(&err)),
+                Err(err) => {
+                    this.lose(&err);
+                    return Poll::Ready(());
+                }
             }
             match ready!(this.receive(cx)) {
                 Ok(()) => {}
-                Err(err) => return Poll::Ready(this.lose(&err)),
+                Err(err) => {
+                    this.lose(&err);
+                    return Poll::Ready(());
+                }
             }
         }
     }

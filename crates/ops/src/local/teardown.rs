@@ -227,25 +227,16 @@ impl OnlineRows<'_> {
 
     /// The entities by the store's own list: for when the table is gone.
     fn listed(&self) -> BoxStream<'_, Result<Vec<EntityKey>, OpsError>> {
-        let pages = stream::try_unfold(Some(None), |from: Option<Option<KeyCursor>>| {
-            self.page(from)
-        });
+        let pages = stream::try_unfold(
+            Some(None),
+            move |from: Option<Option<KeyCursor>>| async move {
+                let Some(from) = from else { return Ok(None) };
+                let page = self.store.keys(self.project, self.view, from.as_ref());
+                let page = page.await.map_err(online_error)?;
+                Ok(Some((page.keys, page.next.map(Some))))
+            },
+        );
         pages.boxed()
-    }
-
-    fn page(
-        &self,
-        from: Option<Option<KeyCursor>>,
-    ) -> BoxFuture<'_, Result<Option<(Vec<EntityKey>, Option<Option<KeyCursor>>)>, OpsError>> {
-        Box::pin(async move {
-            let Some(from) = from else { return Ok(None) };
-            let page = self
-                .store
-                .keys(self.project, self.view, from.as_ref())
-                .await;
-            let page = page.map_err(online_error)?;
-            Ok(Some((page.keys, page.next.map(Some))))
-        })
     }
 }
 

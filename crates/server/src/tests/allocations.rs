@@ -133,7 +133,6 @@ async fn a_request_asks_the_allocator_a_bounded_number_of_times() {
             asked = ASKED.with(Cell::get) - before;
             assert!(encoded.len() > FEATURES * 8 * usize::try_from(entities).unwrap());
         }
-        println!("{entities} entities: {asked} allocations");
         assert!(
             asked <= most,
             "{entities} entities ask the allocator {asked} times, and {most} were enough before"
