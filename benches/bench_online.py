@@ -38,7 +38,7 @@ PARTS = ["serve", "load", "feast", "registry"]
 CONNECTIONS = 32
 # redis-benchmark's values, as long as a packed row of 10 float64.
 ROW_BYTES = 103
-WRITE_SCRIPT = re.compile(r'const WRITE_SCRIPT: &str = r"(.*?)";', re.DOTALL)
+WRITE_SCRIPT = re.compile(r'const WRITE_ROW: &str = r"(.*?)";', re.DOTALL)
 
 
 def arguments() -> argparse.Namespace:
@@ -198,8 +198,8 @@ def load_part(bench: Bench) -> None:
     cli = ["redis-cli", "-p", str(port)]
     command = bench.vintner("load", {"type": "redis", "url": f"redis://127.0.0.1:{port}"}, near_cache=False)
     said([*command, "materialize", "wide"])
-    script = WRITE_SCRIPT.search(next(iter(scripts())))
-    digest = said([*cli, "SCRIPT", "LOAD", script.group(1)]).strip() if script else ""
+    script = write_script()
+    digest = said([*cli, "SCRIPT", "LOAD", script]).strip()
     rows: dict[str, list[dict]] = {}
 
     def materialize(name: str) -> None:
@@ -226,7 +226,7 @@ def load_part(bench: Bench) -> None:
 
     def fresh() -> None:
         said([*cli, "FLUSHALL", "SYNC"])
-        said([*cli, "SCRIPT", "LOAD", script.group(1)]) if script else None
+        said([*cli, "SCRIPT", "LOAD", script])
         materialize("empty")
 
     value = "\x01" + "x" * (ROW_BYTES - 1)
@@ -244,10 +244,12 @@ def load_part(bench: Bench) -> None:
     ]
 
 
-def scripts() -> list[str]:
-    """The sources that can have the script which compares row times."""
-    files = (ROOT / "crates" / "online" / "src").rglob("*.rs")
-    return [text for text in (file.read_text() for file in files) if WRITE_SCRIPT.search(text)]
+def write_script() -> str:
+    """The script that compares row times, as the store has it."""
+    for file in (ROOT / "crates" / "online" / "src" / "redis").rglob("*.rs"):
+        if found := WRITE_SCRIPT.search(file.read_text()):
+            return found.group(1)
+    raise Failed("the script that compares row times is not where it was")
 
 
 def feast_part(bench: Bench) -> None:
@@ -348,9 +350,9 @@ def main() -> int:
                 bench = dataclasses.replace(found, stack=stack, sides={}, rows=[], notes=[])
                 try:
                     parts[part](bench)
-                except Failed as failure:
+                except (Failed, OSError, KeyError, ValueError) as failure:
                     good = False
-                    found.notes.append(f"The part `{part}` failed: {failure}")
+                    found.notes.append(f"The part `{part}` failed: {failure!r}")
                 found.sides |= bench.sides
                 found.rows += bench.rows
                 found.notes += bench.notes
