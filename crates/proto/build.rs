@@ -8,7 +8,8 @@ use std::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked when it runs: clones that share a target folder may share this program too.
+    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let folder = root.join("vintner/v1");
     println!("cargo:rerun-if-changed={}", folder.display());
 
