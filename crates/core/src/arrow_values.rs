@@ -14,7 +14,7 @@ use arrow_array::{
 use arrow_schema::Field;
 
 use crate::{
-    entity_key::{KeyType, KeyValue},
+    entity_key::KeyValue,
     feature_type::{FeatureType, ScalarType},
     time::Timestamp,
     value::Value,
@@ -145,20 +145,6 @@ fn list_column<'a>(
             |v: &Timestamp| v.micros()
         ),
     }
-}
-
-/// A column of join key values of one type; none becomes null.
-pub fn key_column<'a>(
-    key_type: KeyType,
-    values: impl Iterator<Item = Option<&'a KeyValue>>,
-) -> ArrayRef {
-    let values: Vec<Option<Value>> = values
-        .map(|value| value.cloned().map(Value::from))
-        .collect();
-    column(
-        FeatureType::Scalar(key_type.scalar()),
-        values.iter().map(Option::as_ref),
-    )
 }
 
 impl From<KeyValue> for Value {

@@ -157,17 +157,7 @@ impl Server {
             let answer = pipe.ask(|out| command(out, "MGET", keys)).await?;
             Ok::<_, RedisError>((answer, count))
         });
-        let answers = match keys.len() {
-            0..=READ_KEYS => {
-                let mut answers = Vec::with_capacity(1);
-                for part in parts {
-                    answers.push(part.await);
-                }
-                answers.into_iter().collect()
-            }
-            _ => try_join_all(parts).await,
-        };
-        let answers: Vec<_> = answers.map_err(|err| {
+        let answers = try_join_all(parts).await.map_err(|err| {
             link.forget(&connected);
             self.named(err.into())
         })?;

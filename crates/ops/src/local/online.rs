@@ -10,7 +10,7 @@ use vintner_online::{OnlineError, OnlineFeatures, OnlineStore, get_features, ste
 use super::{
     Local, after,
     keys::Entities,
-    serving::{Compiled, REFRESH, Served},
+    serving::{AGAIN, Compiled, REFRESH, Served},
 };
 use crate::{
     api::{OnlineRequest, OnlineResponse, OnlineView},
@@ -33,9 +33,11 @@ impl Local {
         let store = self.online().await?.as_ref();
         let plan = self.online_plan(store, &request).instrument(step!("plan"));
         let (mut served, mut compiled) = plan.await?;
-        let views: Vec<_> = compiled.plan.views().map(|view| &view.id).collect();
-        after::online(store, &self.project, &views, &request.after).await?;
         let fresh = !request.after.tokens.is_empty();
+        if fresh {
+            let views: Vec<_> = compiled.plan.views().map(|view| &view.id).collect();
+            after::online(store, &self.project, &views, &request.after).await?;
+        }
         let entities = compiled.entities.read(request.entities)?;
         self.meters.entities.observe(entities.count() as u64);
         let now = self.clock.now();
@@ -87,9 +89,10 @@ impl Local {
         }
     }
 
+    /// What is served by the newest version of the registry, for a request that names what is not known.
     async fn refreshed(&self, store: &dyn OnlineStore) -> Result<Arc<Served>, OpsError> {
         self.serving
-            .refresh_again(&self.project, store, || self.snapshot())
+            .refresh(&self.project, store, AGAIN, || self.snapshot())
             .await
     }
 

@@ -38,7 +38,7 @@ pub(super) const REFRESH: Duration = Duration::from_millis(500);
 /// After how long without that a request asks itself.
 const STALE: Duration = Duration::from_secs(2);
 /// A request that names what is not known asks again, but not sooner than so long after the last time.
-const AGAIN: Duration = Duration::from_millis(20);
+pub(super) const AGAIN: Duration = Duration::from_millis(20);
 /// Requests that name features one by one can be of any number; this many are remembered.
 const MOST_PLANS: usize = 1_024;
 
@@ -126,19 +126,6 @@ impl Serving {
             Some(served) if self.asked_within(recent) => Ok(served),
             _ => self.ask(project, store, latest).await,
         }
-    }
-
-    /// As [`Self::refresh`], for a request that names what is not known.
-    pub(super) async fn refresh_again<F>(
-        &self,
-        project: &ProjectName,
-        store: &dyn OnlineStore,
-        latest: impl FnOnce() -> F,
-    ) -> Result<Arc<Served>, OpsError>
-    where
-        F: Future<Output = Result<Arc<Snapshot>, OpsError>>,
-    {
-        self.refresh(project, store, AGAIN, latest).await
     }
 
     /// Makes the next request ask the registry: it has a new version.
