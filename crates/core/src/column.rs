@@ -297,6 +297,7 @@ impl Column {
     ///
     /// # Errors
     /// [`ColumnError::Type`] when the column is of another type; then nothing is added.
+    #[inline]
     pub fn push_scalar(&mut self, value: ScalarRef<'_>) -> Result<(), ColumnError> {
         match (&mut self.values, value) {
             (ColumnValues::Bool(values), ScalarRef::Bool(value)) => values.push(value),

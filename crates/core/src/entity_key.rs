@@ -22,6 +22,7 @@ use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, StringArray, cast::AsArray,
 };
 use arrow_schema::DataType;
+use smallvec::SmallVec;
 
 use crate::{
     column::{Column, ColumnValues},
@@ -66,7 +67,10 @@ pub enum KeyValue {
 
 /// One entity's join key values, encoded as the module describes. `Ord` is the order of the values.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntityKey(Box<[u8]>);
+pub struct EntityKey(SmallVec<[u8; INLINE]>);
+
+/// A key of so many bytes takes no place of its own on the heap: two integers, or a text of 20 bytes.
+const INLINE: usize = 24;
 
 /// What is wrong with a key, its text or its columns.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -256,7 +260,7 @@ impl EntityKey {
                 KeyValue::Bytes(v) => put_text(&mut bytes, KeyType::Bytes, v),
             }
         }
-        Ok(Self(bytes.into()))
+        Ok(Self::from_bytes(bytes))
     }
 
     /// The values in the schema's order.
@@ -303,8 +307,8 @@ impl EntityKey {
     }
 
     /// The key with these bytes, unchecked until it is decoded: for keys read back from a store.
-    pub fn from_bytes(bytes: impl Into<Box<[u8]>>) -> Self {
-        Self(bytes.into())
+    pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Self {
+        Self(SmallVec::from_slice(bytes.as_ref()))
     }
 }
 
@@ -412,7 +416,7 @@ impl<'a> KeyColumns<'a> {
     pub fn key(&self, row: usize) -> Option<EntityKey> {
         let mut bytes = Vec::new();
         self.encode_row(row, &mut bytes)
-            .then(|| EntityKey(bytes.into()))
+            .then(|| EntityKey::from_bytes(bytes))
     }
 }
 

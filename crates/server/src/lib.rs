@@ -17,6 +17,7 @@ pub mod command;
 pub mod config;
 mod convert;
 mod dataset_service;
+mod dispatch;
 mod flight_data;
 mod flight_service;
 mod guard;

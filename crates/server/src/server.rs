@@ -24,6 +24,7 @@ use crate::{
     calls::{Calls, Sampler},
     config::ServerConfig,
     dataset_service::DatasetHandlers,
+    dispatch::Dispatch,
     flight_service::FlightHandlers,
     guard::{Guard, Rules},
     http::{Front, Pages},
@@ -224,7 +225,8 @@ impl Server {
             readiness,
             draining: rules.draining.clone(),
         });
-        let routes = routes(&ops, &config, &rules, admission)
+        let Dispatch { first, others } = services(&ops, &config, &rules, admission);
+        let others = others
             .add_service(health_server)
             .add_service(reflection().build_v1().map_err(ServeError::Reflection)?)
             .add_service(
@@ -232,7 +234,8 @@ impl Server {
                     .build_v1alpha()
                     .map_err(ServeError::Reflection)?,
             );
-        let guard = Guard::new(routes.prepare(), Arc::clone(&rules));
+        let others = others.prepare();
+        let guard = Guard::new(Dispatch { first, others }, Arc::clone(&rules));
         let front = Front::new(guard, pages);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
@@ -282,12 +285,13 @@ fn streams_of_one_connection(config: &ServerConfig) -> Option<u32> {
     u32::try_from((config.max_concurrent / 4).max(1)).ok()
 }
 
-pub(crate) fn routes(
+/// All services, without health and reflection.
+pub(crate) fn services(
     ops: &Arc<dyn Operations>,
     config: &ServerConfig,
     rules: &Rules,
     admission: Arc<Admission>,
-) -> Routes {
+) -> Dispatch<OnlineServiceServer<OnlineHandlers>> {
     let limit = config.max_message_bytes;
     let ops = || Arc::clone(ops);
     let online = OnlineHandlers {
@@ -304,12 +308,11 @@ pub(crate) fn routes(
         ops: ops(),
         max_message_bytes: limit,
     };
-    Routes::default()
+    let others = Routes::default()
         .add_service(
             RegistryServiceServer::new(RegistryHandlers { ops: ops() })
                 .max_decoding_message_size(limit),
         )
-        .add_service(OnlineServiceServer::new(online).max_decoding_message_size(limit))
         .add_service(PushServiceServer::new(push).max_decoding_message_size(limit))
         .add_service(
             MaterializationServiceServer::new(MaterializationHandlers { ops: ops() })
@@ -323,7 +326,11 @@ pub(crate) fn routes(
             MaintenanceServiceServer::new(MaintenanceHandlers { ops: ops() })
                 .max_decoding_message_size(limit),
         )
-        .add_service(FlightServiceServer::new(flight).max_decoding_message_size(limit))
+        .add_service(FlightServiceServer::new(flight).max_decoding_message_size(limit));
+    Dispatch {
+        first: OnlineServiceServer::new(online).max_decoding_message_size(limit),
+        others,
+    }
 }
 
 async fn set_health(health: &HealthReporter, services: &[&str], status: ServingStatus) {

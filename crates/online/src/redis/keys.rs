@@ -2,14 +2,40 @@
 
 use vintner_core::{EntityKey, ProjectName, ViewId};
 
-/// `vn:{<project>|<entity key>}:<view id>`. The braces keep one entity's views in one cluster slot.
+/// What the row keys of a view version have before and behind the entity's key.
+pub(super) struct RowKeys {
+    prefix: String,
+    suffix: String,
+}
+
+impl RowKeys {
+    /// `vn:{<project>|<entity key>}:<view id>`. The braces keep one entity's views in one cluster slot.
+    pub(super) fn new(project: &ProjectName, view: &ViewId) -> Self {
+        Self {
+            prefix: format!("vn:{{{project}|"),
+            suffix: format!("}}:{view}"),
+        }
+    }
+
+    /// Appends the row key of an entity.
+    pub(super) fn append(&self, key: &EntityKey, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.prefix.as_bytes());
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.extend_from_slice(self.suffix.as_bytes());
+    }
+
+    /// The entity of a row key.
+    pub(super) fn entity(&self, key: &[u8]) -> Option<EntityKey> {
+        let key = key.strip_prefix(self.prefix.as_bytes())?;
+        let key = key.strip_suffix(self.suffix.as_bytes())?;
+        Some(EntityKey::from_bytes(key))
+    }
+}
+
+/// The row key of one entity.
 pub(crate) fn row_key(project: &ProjectName, view: &ViewId, key: &EntityKey) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(64 + key.as_bytes().len());
-    bytes.extend_from_slice(b"vn:{");
-    bytes.extend_from_slice(project.as_str().as_bytes());
-    bytes.push(b'|');
-    bytes.extend_from_slice(key.as_bytes());
-    bytes.extend_from_slice(format!("}}:{view}").as_bytes());
+    let mut bytes = Vec::new();
+    RowKeys::new(project, view).append(key, &mut bytes);
     bytes
 }
 
@@ -17,13 +43,6 @@ pub(crate) fn row_key(project: &ProjectName, view: &ViewId, key: &EntityKey) -> 
 /// a pattern, and no view id has a brace, so it is exact although entity keys are any bytes.
 pub(super) fn row_keys(project: &ProjectName, view: &ViewId) -> String {
     format!("vn:{{{project}|*}}:{view}")
-}
-
-/// The entity of a row key of the view version.
-pub(super) fn entity(project: &ProjectName, view: &ViewId, key: &[u8]) -> Option<EntityKey> {
-    let key = key.strip_prefix(format!("vn:{{{project}|").as_bytes())?;
-    let key = key.strip_suffix(format!("}}:{view}").as_bytes())?;
-    Some(EntityKey::from_bytes(key))
 }
 
 /// `vn:progress:<project>:<view id>`; no row key begins so.

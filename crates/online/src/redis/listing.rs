@@ -11,7 +11,7 @@ use vintner_core::{ProjectName, ViewId};
 use super::{
     SCAN_KEYS,
     errors::{Failure, Fault, sound, text},
-    keys::{entity, row_keys},
+    keys::{RowKeys, row_keys},
     server::field,
     servers::Servers,
 };
@@ -94,10 +94,11 @@ pub(super) async fn keys(
         cursor: next,
         servers: place.servers,
     };
+    let row_keys = RowKeys::new(project, view);
     Ok(KeyPage {
         keys: found
             .iter()
-            .filter_map(|key| entity(project, view, key))
+            .filter_map(|key| row_keys.entity(key))
             .collect(),
         next: (next.server < primaries.len()).then(|| next.cursor()),
     })

@@ -49,9 +49,12 @@ pub use url::{RedisUrl, RedisUrlError};
 
 use self::{
     errors::Failure,
+    keys::RowKeys,
     servers::{Servers, within},
 };
-pub(crate) use self::{keys::row_key, server::field as info_field};
+#[cfg(test)]
+pub(crate) use self::keys::row_key;
+pub(crate) use self::server::field as info_field;
 use crate::{
     error::OnlineError,
     near_cache::{TrackedServer, TrackedStore},
@@ -143,11 +146,19 @@ impl OnlineStore for RedisStore {
         project: &ProjectName,
         lookups: &[Lookup<'_>],
     ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError> {
-        let pairs = lookups
-            .iter()
-            .flat_map(|&Lookup { view, keys, .. }| keys.iter().map(move |key| (view, key)));
-        let keys: Vec<Vec<u8>> = pairs
-            .map(|(view, key)| row_key(project, view, key))
+        // All keys stand in one buffer, one after the other.
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for lookup in lookups {
+            let row_keys = RowKeys::new(project, lookup.view);
+            for key in lookup.keys {
+                row_keys.append(key, &mut bytes);
+                ends.push(bytes.len());
+            }
+        }
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let ranges = starts.zip(&ends);
+        let keys: Vec<&[u8]> = ranges
+            .map(|(start, &end)| bytes.get(start..end).unwrap_or_default())
             .collect();
         let values = within(fetch::fetch(&self.servers, &keys))
             .await

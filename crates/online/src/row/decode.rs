@@ -85,6 +85,7 @@ impl RowHeader {
     ///
     /// # Errors
     /// [`RowDecodeError::Short`] and [`RowDecodeError::Version`].
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, RowDecodeError> {
         let length = bytes.len();
         let header = bytes
@@ -119,6 +120,7 @@ impl<'a> Row<'a> {
         Self::with_header(header, layout, bytes)
     }
 
+    #[inline]
     pub(super) fn with_header(
         header: RowHeader,
         layout: &'a RowLayout,
@@ -159,6 +161,7 @@ impl<'a> Row<'a> {
     ///
     /// # Errors
     /// [`RowDecodeError::CorruptFeature`], and [`RowDecodeError::Position`] beyond the last feature.
+    #[inline]
     pub fn get(&self, position: usize) -> Result<Option<ValueRef<'a>>, RowDecodeError> {
         let slot = self
             .layout
@@ -188,6 +191,7 @@ impl<'a> Row<'a> {
     ///
     /// # Errors
     /// As [`Self::get`].
+    #[inline]
     pub fn append(&self, position: usize, column: &mut Column) -> Result<bool, RowDecodeError> {
         let appended = match self.get(position)? {
             None => return Ok(false),
@@ -216,39 +220,43 @@ impl<'a> Row<'a> {
             .collect()
     }
 
+    #[inline]
     fn read(&self, position: usize, slot: &Slot) -> Result<Option<ValueRef<'a>>, Corrupt> {
+        const OUTSIDE: Corrupt = Corrupt("its offsets point outside the row");
         let bytes = match slot.width {
             Width::Fixed(width) => self.bytes.get(slot.at..slot.at + width),
-            Width::Variable { previous_end_at } => {
-                let start = match previous_end_at {
-                    Some(at) => read_end(self.bytes, at),
-                    None => Some(0),
-                };
-                let variable = self.bytes.get(self.layout.variable_at..);
-                let end = read_end(self.bytes, slot.at);
-                start
-                    .zip(end)
-                    .zip(variable)
-                    .and_then(|((start, end), variable)| variable.get(start..end))
-            }
+            Width::Variable { previous_end_at } => self.variable(slot.at, previous_end_at),
         };
-        let bytes = bytes.ok_or(Corrupt("its offsets point outside the row"))?;
+        let bytes = bytes.ok_or(OUTSIDE)?;
         let bitmap = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
-        if bit(bitmap, position) {
-            return Ok(Some(match slot.feature_type {
-                FeatureType::Scalar(scalar) => ValueRef::Scalar(decode_scalar(scalar, bytes)?),
-                FeatureType::List(element) => ValueRef::List(ListRef::decode(element, bytes)?),
-            }));
+        if !bit(bitmap, position) {
+            let empty = match slot.width {
+                Width::Fixed(_) => bytes.iter().all(|byte| *byte == 0),
+                Width::Variable { .. } => bytes.is_empty(),
+            };
+            return match empty {
+                true => Ok(None),
+                false => Err(Corrupt("a null has a value")),
+            };
         }
-        let empty = match slot.width {
-            Width::Fixed(_) => bytes.iter().all(|byte| *byte == 0),
-            Width::Variable { .. } => bytes.is_empty(),
+        match slot.feature_type {
+            FeatureType::Scalar(scalar) => {
+                decode_scalar(scalar, bytes).map(|value| Some(ValueRef::Scalar(value)))
+            }
+            FeatureType::List(element) => {
+                ListRef::decode(element, bytes).map(|value| Some(ValueRef::List(value)))
+            }
+        }
+    }
+
+    /// The bytes of a value of variable width, whose end is written at a place.
+    fn variable(&self, end_at: usize, previous_end_at: Option<usize>) -> Option<&'a [u8]> {
+        let start = match previous_end_at {
+            Some(at) => read_end(self.bytes, at)?,
+            None => 0,
         };
-        if empty {
-            Ok(None)
-        } else {
-            Err(Corrupt("a null has a value"))
-        }
+        let end = read_end(self.bytes, end_at)?;
+        self.bytes.get(self.layout.variable_at..)?.get(start..end)
     }
 }
 
@@ -262,6 +270,7 @@ impl Slot {
     }
 }
 
+#[inline]
 fn instant(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
     let (instant, rest) = bytes.split_first_chunk()?;
     let micros = i64::from_be_bytes(*instant) ^ i64::MIN;
@@ -269,6 +278,7 @@ fn instant(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
 }
 
 /// The bit of a position, least significant bit first.
+#[inline]
 pub(super) fn bit(bitmap: &[u8], position: usize) -> bool {
     bitmap
         .get(position / 8)

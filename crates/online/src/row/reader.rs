@@ -61,6 +61,7 @@ impl RowReader {
     ///
     /// # Errors
     /// [`RowDecodeError`]; [`RowDecodeError::UnknownLayout`] says that the registry has moved on.
+    #[inline]
     pub fn read<'a>(&'a self, bytes: &'a [u8]) -> Result<ReadRow<'a>, RowDecodeError> {
         let header = RowHeader::parse(bytes)?;
         let mut matching = self
@@ -96,6 +97,7 @@ impl ReadRow<'_> {
     ///
     /// # Errors
     /// [`RowDecodeError`] when that feature is damaged.
+    #[inline]
     pub fn append(&self, feature: usize, column: &mut Column) -> Result<Field, RowDecodeError> {
         let Some(Some(position)) = self.positions.get(feature) else {
             return Ok(Field::Absent);

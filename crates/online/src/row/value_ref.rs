@@ -45,6 +45,7 @@ impl ValueRef<'_> {
 }
 
 /// Reads a scalar from exactly its own bytes.
+#[inline]
 pub(super) fn decode_scalar(scalar: ScalarType, bytes: &[u8]) -> Result<ScalarRef<'_>, Corrupt> {
     fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Corrupt> {
         bytes

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use tonic::{Code, Status, body::Body};
 use tracing::Span;
 use vintner_core::meter::Count;
@@ -41,7 +41,7 @@ pub(crate) struct Call {
     calls: Arc<Calls>,
     method: Arc<MethodMeter>,
     began: Instant,
-    id: HeaderValue,
+    id: request_id::Id,
     /// None until the answer has ended.
     code: Option<Code>,
     span: Span,
@@ -80,8 +80,8 @@ impl Calls {
 
 impl Call {
     /// What its log entries are found by.
-    pub(crate) fn id(&self) -> &str {
-        self.id.to_str().unwrap_or_default()
+    pub(crate) fn id(&self) -> String {
+        self.id.to_string()
     }
 
     /// It is refused: there are too many.
@@ -93,7 +93,7 @@ impl Call {
     pub(crate) fn head<B>(&mut self, mut response: Response<B>) -> Response<B> {
         self.ended(response.headers());
         let headers = response.headers_mut();
-        headers.insert(REQUEST_ID_KEY, self.id.clone());
+        headers.insert(REQUEST_ID_KEY, self.id.header());
         response
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    fmt,
     hash::{BuildHasher, RandomState},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -15,7 +16,51 @@ const MOST: usize = 128;
 
 thread_local! {
     /// The id of the call that this thread works on at this moment.
-    static CURRENT: RefCell<Option<HeaderValue>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Id>> = const { RefCell::new(None) };
+}
+
+/// The id of one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Id {
+    /// The caller's own.
+    Given(HeaderValue),
+    /// A made one. Most are never read, so it is written out when it is needed.
+    Made(u64),
+}
+
+impl Id {
+    /// What goes back with the answer. No two calls have the same, so it is kept out of the connection's table of
+    /// headers, which holds what comes again.
+    pub(super) fn header(&self) -> HeaderValue {
+        let mut value = match self {
+            Self::Given(given) => given.clone(),
+            Self::Made(number) => HeaderValue::from_bytes(&digits(*number))
+                .unwrap_or(HeaderValue::from_static("none")),
+        };
+        value.set_sensitive(true);
+        value
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(given) => f.write_str(given.to_str().unwrap_or_default()),
+            Self::Made(number) => write!(f, "{number:016x}"),
+        }
+    }
+}
+
+fn digits(number: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0_u8; 16];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        if let [high, low] = pair {
+            *high = DIGITS[usize::from(byte >> 4)];
+            *low = DIGITS[usize::from(byte & 15)];
+        }
+    }
+    text
 }
 
 /// Makes ids: no two of a process are equal, and those of two processes hardly ever.
@@ -32,24 +77,11 @@ impl Ids {
     }
 
     /// The id that came with the call, if it is sane; else a new one.
-    pub(super) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+    pub(super) fn of(&self, headers: &HeaderMap) -> Id {
         match headers.get(REQUEST_ID_KEY) {
-            Some(given) if sane(given.as_bytes()) => given.clone(),
-            _ => self.make(),
+            Some(given) if sane(given.as_bytes()) => Id::Given(given.clone()),
+            _ => Id::Made(mix(self.next.fetch_add(1, Ordering::Relaxed))),
         }
-    }
-
-    fn make(&self) -> HeaderValue {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let number = mix(self.next.fetch_add(1, Ordering::Relaxed));
-        let mut text = [0_u8; 16];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-            if let [high, low] = pair {
-                *high = DIGITS[usize::from(byte >> 4)];
-                *low = DIGITS[usize::from(byte & 15)];
-            }
-        }
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
     }
 }
 
@@ -68,9 +100,9 @@ fn mix(number: u64) -> u64 {
 }
 
 /// Does what belongs to a call, on this thread.
-pub(super) fn scope<T>(id: &HeaderValue, work: impl FnOnce() -> T) -> T {
+pub(super) fn scope<T>(id: &Id, work: impl FnOnce() -> T) -> T {
     /// Puts back what was there, also when the work panics.
-    struct Before(Option<HeaderValue>);
+    struct Before(Option<Id>);
     impl Drop for Before {
         fn drop(&mut self) {
             CURRENT.set(self.0.take());
@@ -82,10 +114,7 @@ pub(super) fn scope<T>(id: &HeaderValue, work: impl FnOnce() -> T) -> T {
 
 /// The id of the call that is worked on here, for the log; empty outside of calls.
 pub(crate) fn of_this_call() -> String {
-    CURRENT.with_borrow(|id| {
-        let id = id.as_ref().and_then(|id| id.to_str().ok());
-        id.unwrap_or_default().to_owned()
-    })
+    CURRENT.with_borrow(|id| id.as_ref().map(Id::to_string).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -113,8 +142,9 @@ mod tests {
             let value = HeaderValue::from_bytes(given.as_bytes()).unwrap();
             let headers = HeaderMap::from_iter([(REQUEST_ID_KEY, value.clone())]);
             let id = ids.of(&headers);
-            assert_eq!(id == value, kept, "{given:?}");
-            assert!(sane(id.as_bytes()), "{given:?}");
+            assert_eq!(id == Id::Given(value), kept, "{given:?}");
+            assert!(sane(id.header().as_bytes()), "{given:?}");
+            assert_eq!(id.header().to_str().unwrap(), id.to_string(), "{given:?}");
         }
     }
 
@@ -122,7 +152,7 @@ mod tests {
     fn made_ids_are_all_different() {
         let ids = Ids::new();
         let made: BTreeSet<_> = (0..10_000)
-            .map(|_| ids.make().as_bytes().to_vec())
+            .map(|_| ids.of(&HeaderMap::new()).to_string())
             .collect();
         assert_eq!(made.len(), 10_000);
         assert!(made.iter().all(|id| id.len() == 16));
@@ -131,8 +161,8 @@ mod tests {
     #[test]
     fn the_id_is_known_while_the_call_is_worked_on_and_no_longer() {
         let (outer, inner) = (
-            HeaderValue::from_static("outer"),
-            HeaderValue::from_static("inner"),
+            Id::Given(HeaderValue::from_static("outer")),
+            Id::Given(HeaderValue::from_static("inner")),
         );
         assert_eq!(of_this_call(), "");
         scope(&outer, || {

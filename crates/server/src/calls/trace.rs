@@ -19,7 +19,7 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use vintner_online::trace::TARGET;
 
-use super::methods;
+use super::{methods, request_id::Id};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -94,7 +94,7 @@ impl Sampler {
     }
 
     /// The root span of a call; none when it is not traced.
-    pub(super) fn span(&self, headers: &HeaderMap, method: &str, id: &HeaderValue) -> Span {
+    pub(super) fn span(&self, headers: &HeaderMap, method: &str, id: &Id) -> Span {
         let parent = headers
             .get(TRACEPARENT)
             .and_then(|value| parent(value, headers));
@@ -110,7 +110,7 @@ impl Sampler {
             rpc.system = "grpc",
             rpc.method = method,
             rpc.response.status_code = tracing::field::Empty,
-            request_id = id.to_str().unwrap_or_default(),
+            request_id = %id,
         );
         if let Some(parent) = parent {
             // It fails where nobody exports, and then nothing is lost.

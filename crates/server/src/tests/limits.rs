@@ -26,7 +26,7 @@ use crate::{
     admission::Admission,
     calls::Calls,
     guard::{Guard, Rules},
-    server::routes,
+    server::services,
 };
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -70,8 +70,8 @@ async fn a_deadline_stops_the_work() {
     let calls = Calls::new(config.slow_call, None);
     let rules = Arc::new(Rules::new(8, config.max_message_bytes, calls));
     let admission = Arc::new(Admission::new(8, 8));
-    let routes = routes(&ops, &config, &rules, admission);
-    let guard = Guard::new(routes, Arc::clone(&rules));
+    let services = services(&ops, &config, &rules, admission);
+    let guard = Guard::new(services, Arc::clone(&rules));
     let mut client = RegistryServiceClient::new(guard);
 
     let late = client.history(with_timeout(v1::HistoryRequest::default(), SHORT));
