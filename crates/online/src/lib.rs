@@ -1,6 +1,6 @@
 //! The online store: one packed row per (project, view version, entity), of which the greatest row time wins.
 //!
-//! Start at [`OnlineStore`], which [`open`] gives, and at [`get_features`], which reads feature values with their
+//! Start at [`OnlineStore`], which [`open`] gives, and at [`find`], which reads feature values with their
 //! statuses through it. [`row`] is the byte layout of a row.
 //!
 //! * Holds always: a write never replaces a greater row time (the store compares; writers need no lock); a failing
@@ -61,7 +61,8 @@ pub use error::{OnlineError, StoreFailure};
 pub use meter::{Metered, StoreMeter};
 pub use near_cache::{CacheStats, NearCache, ViewCacheStats};
 pub use read::{
-    EntityKeys, OnlineColumn, OnlineFeatures, ReadPlan, Status, get_features, shown, view_keys,
+    EncodedAnswer, EntityKeys, Found, OnlineColumn, OnlineFeatures, ReadPlan, Status, StatusCounts,
+    find, shown, view_keys,
 };
 pub use row::{PackedRow, RowEncodeError, RowEncoder, RowLayout};
 pub use store::{

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use vintner_core::{
@@ -83,6 +84,9 @@ pub trait Operations: Send + Sync {
 
     /// Feature vectors as of now.
     async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError>;
+
+    /// The same as the bytes of a `vintner.v1.GetOnlineFeaturesResponse`, for a service to send as they are.
+    async fn get_online_encoded(&self, request: OnlineRequest) -> Result<Bytes, OpsError>;
 
     /// The objects of a kind.
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError>;

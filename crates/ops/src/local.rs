@@ -29,6 +29,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use catalog::StoredView;
 use materialize::{self as load, load_online, micros_since};
 pub use readiness::Readiness;
@@ -585,6 +586,10 @@ impl Operations for Local {
 
     async fn get_online(&self, request: OnlineRequest) -> Result<OnlineResponse, OpsError> {
         self.read_online(request).await
+    }
+
+    async fn get_online_encoded(&self, request: OnlineRequest) -> Result<Bytes, OpsError> {
+        self.read_online_encoded(request).await
     }
 
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {

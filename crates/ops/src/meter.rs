@@ -16,7 +16,7 @@ use vintner_core::{
     Clock, RegistryVersion, ViewId,
     meter::{Count, Histogram, Moment},
 };
-use vintner_online::{OnlineFeatures, OnlineStore, Status, StoreMeter};
+use vintner_online::{OnlineStore, Status, StatusCounts, StoreMeter};
 
 use crate::{
     api::ViewRun,
@@ -50,10 +50,14 @@ impl Outcome {
     fn of<T>(result: &Result<T, OpsError>) -> Self {
         match result {
             Ok(_) => Self::Answered,
-            Err(error) => match error.fault {
-                Fault::Request | Fault::NotFound | Fault::Stale | Fault::Data => Self::Refused,
-                Fault::Behind | Fault::Busy | Fault::Store | Fault::Internal => Self::Failed,
-            },
+            Err(error) => Self::of_error(error),
+        }
+    }
+
+    fn of_error(error: &OpsError) -> Self {
+        match error.fault {
+            Fault::Request | Fault::NotFound | Fault::Stale | Fault::Data => Self::Refused,
+            Fault::Behind | Fault::Busy | Fault::Store | Fault::Internal => Self::Failed,
         }
     }
 }
@@ -117,18 +121,10 @@ impl RowFate {
     }
 }
 
-/// The statuses that a feature of an entity can have, in the order in which they are counted.
-pub const STATUSES: [Status; 4] = [
-    Status::Present,
-    Status::NullValue,
-    Status::NotFound,
-    Status::OutsideMaxAge,
-];
-
 /// One view version.
 #[derive(Debug)]
 pub struct ViewMeter {
-    statuses: [Count; STATUSES.len()],
+    statuses: [Count; Status::ALL.len()],
     requests: [Count; Outcome::ALL.len()],
     runs: [Histogram; RunOutcome::ALL.len()],
     rows: [Count; RowFate::ALL.len()],
@@ -310,38 +306,27 @@ impl PlanMeters {
         Self(views.map(|view| meters.view(view)).collect())
     }
 
-    /// Counts an answer, or that there is none.
-    pub fn count(&self, answer: &Result<OnlineFeatures, OpsError>) {
-        let outcome = Outcome::of(answer);
-        for view in &self.0 {
-            view.requests(outcome).increment();
+    /// Counts an answer by the statuses in it, per view.
+    pub fn answered(&self, counts: &[StatusCounts]) {
+        for (view, counts) in self.0.iter().zip(counts) {
+            view.requests(Outcome::Answered).increment();
+            for (status, count) in counts.iter().filter(|(_, count)| *count > 0) {
+                view.statuses(status).add(count);
+            }
         }
-        let Ok(features) = answer else { return };
-        // Columns of one view mostly stand together, so their counts are added up before they are shared.
-        let mut columns = features.columns.iter().peekable();
-        let mut counts = [0; STATUSES.len()];
-        while let Some(column) = columns.next() {
-            for status in &column.statuses {
-                counts[*status as usize] += 1;
-            }
-            if columns.peek().is_some_and(|next| next.view == column.view) {
-                continue;
-            }
-            if let Some(view) = self.0.get(column.view) {
-                for (status, count) in STATUSES.into_iter().zip(std::mem::take(&mut counts)) {
-                    if count > 0 {
-                        view.statuses(status).add(count);
-                    }
-                }
-            }
+    }
+
+    /// Counts that there is no answer.
+    pub fn failed(&self, error: &OpsError) {
+        for view in &self.0 {
+            view.requests(Outcome::of_error(error)).increment();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use vintner_core::{Column, FeatureType, FixedClock, ScalarType, Timestamp};
-    use vintner_online::OnlineColumn;
+    use vintner_core::{FixedClock, Timestamp};
 
     use super::*;
 
@@ -353,42 +338,35 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn column(view: usize, statuses: &[Status]) -> OnlineColumn {
-        OnlineColumn {
-            name: "value".to_owned(),
-            values: Column::with_capacity(FeatureType::Scalar(ScalarType::Int32), 0),
-            statuses: statuses.to_vec(),
-            view,
-        }
+    fn counts(statuses: &[Status]) -> StatusCounts {
+        let mut counts = StatusCounts::default();
+        statuses.iter().for_each(|status| counts.add(*status));
+        counts
     }
 
     #[test]
-    fn statuses_are_counted_by_view_in_whatever_order_the_columns_are() {
+    fn statuses_are_counted_by_view() {
         use Status::{NotFound, NullValue, OutsideMaxAge, Present};
         let meters = meters_at(0);
         let (one, two) = (id("one@1"), id("two@3"));
         let plan = PlanMeters::new(&meters, [&one, &two].into_iter());
-        plan.count(&Ok(OnlineFeatures {
-            columns: vec![
-                column(0, &[Present, NotFound]),
-                column(0, &[Present, Present]),
-                column(1, &[NullValue, OutsideMaxAge]),
-                column(0, &[Present, NullValue]),
-            ],
-            event_timestamps: vec![],
-        }));
-        plan.count(&Err(OpsError::new(Fault::Store, "down")));
-        plan.count(&Err(OpsError::new(Fault::Request, "no such key")));
+        plan.answered(&[
+            counts(&[Present, NotFound, Present, Present]),
+            counts(&[NullValue]),
+        ]);
+        plan.answered(&[counts(&[Present, NullValue]), counts(&[OutsideMaxAge])]);
+        plan.failed(&OpsError::new(Fault::Store, "down"));
+        plan.failed(&OpsError::new(Fault::Request, "no such key"));
         for (view, want) in [(&one, [4, 1, 1, 0]), (&two, [0, 1, 0, 1])] {
             let meter = meters.view(view);
             assert_eq!(
-                STATUSES.map(|status| meter.statuses(status).get()),
+                Status::ALL.map(|status| meter.statuses(status).get()),
                 want,
                 "{view}"
             );
             assert_eq!(
                 Outcome::ALL.map(|outcome| meter.requests(outcome).get()),
-                [1, 1, 1]
+                [2, 1, 1]
             );
         }
     }
@@ -426,7 +404,7 @@ mod tests {
 
     #[test]
     fn every_word_has_its_place() {
-        for (index, status) in STATUSES.into_iter().enumerate() {
+        for (index, status) in Status::ALL.into_iter().enumerate() {
             assert_eq!(status as usize, index);
         }
         for (index, outcome) in Outcome::ALL.into_iter().enumerate() {

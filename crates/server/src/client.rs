@@ -9,7 +9,9 @@ mod historical;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream::BoxStream};
+use prost::Message as _;
 use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
@@ -303,6 +305,12 @@ impl Operations for Client {
         let request = self.request(write(request.into_message())?);
         let answer = self.answer(self.online().get_online_features(request).await)?;
         self.read(OnlineResponse::from_message(answer))
+    }
+
+    async fn get_online_encoded(&self, request: OnlineRequest) -> Result<Bytes, OpsError> {
+        let request = self.request(write(request.into_message())?);
+        let answer = self.answer(self.online().get_online_features(request).await)?;
+        Ok(answer.encode_to_vec().into())
     }
 
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {

@@ -1,22 +1,46 @@
 //! `OnlineService`: feature vectors by entity key, one request a call or many over a stream, within a limit on entities.
+//!
+//! Answers are bytes from where the rows are read ([`Operations::get_online_encoded`]), so the service is put together
+//! here, and not by tonic's generator, which would want messages.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    marker::PhantomData,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use bytes::{BufMut as _, Bytes};
 use futures::{
     StreamExt,
+    future::BoxFuture,
     stream::{self, BoxStream},
+};
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tonic::{
+    Request, Response, Status, Streaming,
+    body::Body,
+    codec::{BufferSettings, Codec, EncodeBuf, Encoder},
+    metadata::MetadataMap,
+    server::{Grpc, NamedService, StreamingService, UnaryService},
+};
+use tonic_prost::ProstDecoder;
+use tower_service::Service;
 use vintner_ops::{Operations, api::OnlineRequest};
 use vintner_proto::v1::{
-    self, online_service_server::OnlineService, stream_online_features_response::Answer,
+    self, online_service_server::SERVICE_NAME, stream_online_features_response::Answer,
 };
 
 use crate::{
     admission::Admission,
-    answer::{read, write},
+    answer::read,
     convert::{Travels, row_count},
     guard, status,
 };
@@ -39,7 +63,7 @@ impl OnlineHandlers {
         &self,
         request: v1::GetOnlineFeaturesRequest,
         patience: Duration,
-    ) -> Result<v1::GetOnlineFeaturesResponse, Status> {
+    ) -> Result<Bytes, Status> {
         let columns = request.entities.iter();
         let entities = columns
             .filter_map(|column| column.values.as_ref().map(row_count))
@@ -55,11 +79,12 @@ impl OnlineHandlers {
         if !request.after.tokens.is_empty() {
             request.after.patience = patience;
         }
-        write(self.ops.get_online(request).await)
+        let answer = self.ops.get_online_encoded(request).await;
+        answer.map_err(|error| status::from_error(&error))
     }
 
-    /// The answer to one request of a stream.
-    async fn answer(&self, asked: v1::StreamOnlineFeaturesRequest) -> Answer {
+    /// The answer to one request of a stream: a `StreamOnlineFeaturesResponse`.
+    async fn answer(&self, asked: v1::StreamOnlineFeaturesRequest) -> Bytes {
         let deadline = match asked.timeout_millis {
             0 => None,
             millis => Some(Duration::from_millis(millis.into())),
@@ -72,50 +97,157 @@ impl OnlineHandlers {
                 .unwrap_or_else(|_| Err(status::too_late(allowed))),
         };
         match done {
-            Ok(features) => Answer::Features(features),
-            Err(status) => Answer::Error(v1::RequestError {
-                code: status.code().into(),
-                message: status.message().to_owned(),
-            }),
+            Ok(features) => {
+                let mut answer = Vec::with_capacity(features.len() + 8);
+                // The field `features`.
+                encode_key(1, WireType::LengthDelimited, &mut answer);
+                encode_varint(features.len() as u64, &mut answer);
+                answer.extend_from_slice(&features);
+                answer.into()
+            }
+            Err(status) => {
+                let error = v1::RequestError {
+                    code: status.code().into(),
+                    message: status.message().to_owned(),
+                };
+                let answer = v1::StreamOnlineFeaturesResponse {
+                    answer: Some(Answer::Error(error)),
+                };
+                answer.encode_to_vec().into()
+            }
         }
     }
-}
 
-#[tonic::async_trait]
-impl OnlineService for OnlineHandlers {
-    type StreamOnlineFeaturesStream =
-        BoxStream<'static, Result<v1::StreamOnlineFeaturesResponse, Status>>;
-
-    async fn get_online_features(
+    /// `GetOnlineFeatures`.
+    pub(crate) async fn get(
         &self,
         request: Request<v1::GetOnlineFeaturesRequest>,
-    ) -> Result<Response<v1::GetOnlineFeaturesResponse>, Status> {
+    ) -> Result<Response<Bytes>, Status> {
         let patience = patience(deadline(request.metadata()));
         let features = self.features(request.into_inner(), patience).await;
         features.map(Response::new)
     }
 
-    async fn stream_online_features(
-        &self,
-        request: Request<Streaming<v1::StreamOnlineFeaturesRequest>>,
-    ) -> Result<Response<Self::StreamOnlineFeaturesStream>, Status> {
+    /// `StreamOnlineFeatures`.
+    fn stream(&self, asked: Streaming<v1::StreamOnlineFeaturesRequest>) -> Answers {
         let handlers = self.clone();
         let draining = self.draining.clone();
-        let asked = request
-            .into_inner()
-            .take_until(draining.clone().cancelled_owned());
+        let asked = asked.take_until(draining.clone().cancelled_owned());
         // The caller is told that the stream did not end of itself.
         let end = stream::once(async move { draining.is_cancelled() })
             .filter_map(|stops| async move { stops.then(|| Err(status::stopping())) });
         let answers = asked.chain(end).map(move |asked| {
             let handlers = handlers.clone();
-            async move {
-                Ok(v1::StreamOnlineFeaturesResponse {
-                    answer: Some(handlers.answer(asked?).await),
-                })
-            }
+            async move { Ok(handlers.answer(asked?).await) }
         });
-        Ok(Response::new(answers.buffered(AHEAD).boxed()))
+        answers.buffered(AHEAD).boxed()
+    }
+}
+
+/// The answers of a stream.
+type Answers = BoxStream<'static, Result<Bytes, Status>>;
+
+/// The service as tonic calls it.
+#[derive(Clone)]
+pub(crate) struct OnlineServer {
+    pub(crate) handlers: Arc<OnlineHandlers>,
+    pub(crate) max_message_bytes: usize,
+}
+
+impl NamedService for OnlineServer {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl Service<http::Request<Body>> for OnlineServer {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let handlers = Arc::clone(&self.handlers);
+        let method = request.uri().path().rsplit('/').next();
+        match method {
+            Some("GetOnlineFeatures") => {
+                let mut grpc = self.grpc();
+                Box::pin(async move { Ok(grpc.unary(Get(handlers), request).await) })
+            }
+            Some("StreamOnlineFeatures") => {
+                let mut grpc = self.grpc();
+                Box::pin(async move { Ok(grpc.streaming(Stream(handlers), request).await) })
+            }
+            _ => {
+                let unknown = Status::unimplemented("the service has no such method");
+                Box::pin(ready(Ok(unknown.into_http())))
+            }
+        }
+    }
+}
+
+impl OnlineServer {
+    fn grpc<Q: Message + Default + 'static>(&self) -> Grpc<EncodedAnswers<Q>> {
+        Grpc::new(EncodedAnswers(PhantomData)).max_decoding_message_size(self.max_message_bytes)
+    }
+}
+
+struct Get(Arc<OnlineHandlers>);
+
+impl UnaryService<v1::GetOnlineFeaturesRequest> for Get {
+    type Response = Bytes;
+    type Future = BoxFuture<'static, Result<Response<Bytes>, Status>>;
+
+    fn call(&mut self, request: Request<v1::GetOnlineFeaturesRequest>) -> Self::Future {
+        let handlers = Arc::clone(&self.0);
+        Box::pin(async move { handlers.get(request).await })
+    }
+}
+
+struct Stream(Arc<OnlineHandlers>);
+
+impl StreamingService<v1::StreamOnlineFeaturesRequest> for Stream {
+    type Response = Bytes;
+    type ResponseStream = Answers;
+    type Future = Ready<Result<Response<Answers>, Status>>;
+
+    fn call(
+        &mut self,
+        request: Request<Streaming<v1::StreamOnlineFeaturesRequest>>,
+    ) -> Self::Future {
+        ready(Ok(Response::new(self.0.stream(request.into_inner()))))
+    }
+}
+
+/// Requests are messages `Q`, answers are the bytes of messages.
+struct EncodedAnswers<Q>(PhantomData<Q>);
+
+impl<Q: Message + Default + 'static> Codec for EncodedAnswers<Q> {
+    type Encode = Bytes;
+    type Decode = Q;
+    type Encoder = AsTheyAre;
+    type Decoder = ProstDecoder<Q>;
+
+    fn encoder(&mut self) -> AsTheyAre {
+        AsTheyAre
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<Q> {
+        ProstDecoder::new(BufferSettings::default())
+    }
+}
+
+struct AsTheyAre;
+
+impl Encoder for AsTheyAre {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(message.len());
+        out.put(message);
+        Ok(())
     }
 }
 

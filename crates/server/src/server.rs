@@ -15,8 +15,7 @@ use vintner_proto::v1::{
     dataset_service_server::DatasetServiceServer,
     maintenance_service_server::MaintenanceServiceServer,
     materialization_service_server::MaterializationServiceServer,
-    online_service_server::OnlineServiceServer, push_service_server::PushServiceServer,
-    registry_service_server::RegistryServiceServer,
+    push_service_server::PushServiceServer, registry_service_server::RegistryServiceServer,
 };
 
 use crate::{
@@ -31,7 +30,7 @@ use crate::{
     maintenance_service::MaintenanceHandlers,
     materialization_service::MaterializationHandlers,
     metrics::{Metrics, Sources},
-    online_service::OnlineHandlers,
+    online_service::{OnlineHandlers, OnlineServer},
     push_service::PushHandlers,
     registry_service::RegistryHandlers,
 };
@@ -50,7 +49,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const SERVICES: [&str; 8] = [
     WHOLE,
     <RegistryServiceServer<RegistryHandlers> as NamedService>::NAME,
-    <OnlineServiceServer<OnlineHandlers> as NamedService>::NAME,
+    OnlineServer::NAME,
     <PushServiceServer<PushHandlers> as NamedService>::NAME,
     <MaterializationServiceServer<MaterializationHandlers> as NamedService>::NAME,
     <DatasetServiceServer<DatasetHandlers> as NamedService>::NAME,
@@ -61,10 +60,7 @@ const SERVICES: [&str; 8] = [
 /// The name of the server as a whole.
 const WHOLE: &str = "";
 /// What is not healthy while the online store does not answer.
-const NEED_THE_ONLINE_STORE: [&str; 2] = [
-    WHOLE,
-    <OnlineServiceServer<OnlineHandlers> as NamedService>::NAME,
-];
+const NEED_THE_ONLINE_STORE: [&str; 2] = [WHOLE, OnlineServer::NAME];
 
 /// Why a server cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -291,7 +287,7 @@ pub(crate) fn services(
     config: &ServerConfig,
     rules: &Rules,
     admission: Arc<Admission>,
-) -> Dispatch<OnlineServiceServer<OnlineHandlers>> {
+) -> Dispatch<OnlineServer> {
     let limit = config.max_message_bytes;
     let ops = || Arc::clone(ops);
     let online = OnlineHandlers {
@@ -328,7 +324,10 @@ pub(crate) fn services(
         )
         .add_service(FlightServiceServer::new(flight).max_decoding_message_size(limit));
     Dispatch {
-        first: OnlineServiceServer::new(online).max_decoding_message_size(limit),
+        first: OnlineServer {
+            handlers: Arc::new(online),
+            max_message_bytes: limit,
+        },
         others,
     }
 }

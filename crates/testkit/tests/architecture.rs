@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("proto", &["core"]),
     ("repo", &["core"]),
     ("registry", &["core", "proto"]),
-    ("online", &["core", "registry"]),
+    ("online", &["core", "proto", "registry"]),
     ("join", &["core"]),
     ("offline", &["core", "proto", "registry", "join"]),
     ("ops", &["core", "repo", "registry", "online", "offline"]),

@@ -1,19 +1,20 @@
-//! Packed rows become columns, without a value of their own per cell.
+//! Packed rows become an answer, in columns or in bytes, without a value of their own per cell.
 
-use bytes::Bytes;
 use vintner_core::{
-    Boundary, Column, EntityKey, Knowledge, ProjectName, RowTime, Timestamp, Ttl, VisibilityRule,
+    Boundary, Column, EntityKey, FeatureType, Knowledge, ProjectName, RowTime, ScalarType,
+    Timestamp, Ttl, VisibilityRule,
 };
 use vintner_registry::model::ViewRevision;
 
 use super::{
-    OnlineColumn, OnlineFeatures, Status,
+    Found, OnlineColumn, OnlineFeatures, Status, StatusCounts,
     keys::Distinct,
     plan::{PlannedColumn, PlannedView, ReadPlan},
+    wire::{EncodedAnswer, WireColumn, status_byte},
 };
 use crate::{
     error::OnlineError,
-    row::{Field, ReadRow, RowDecodeError},
+    row::{CellSink, Field, ReadRow, RowDecodeError},
 };
 
 /// Where a row's life stands.
@@ -32,43 +33,103 @@ struct ViewRows<'a> {
     rows: Vec<Option<(Age, ReadRow<'a>)>>,
 }
 
-/// The answer that the stored rows make at the moment `now`; per view of the plan its distinct keys, and their rows.
-pub(super) fn assemble(
-    project: &ProjectName,
-    plan: &ReadPlan,
-    distinct: &[Distinct],
-    rows: &[Vec<Option<Bytes>>],
-    now: Timestamp,
-) -> Result<OnlineFeatures, OnlineError> {
-    let views = plan.views.iter().zip(distinct).zip(rows);
-    let views = views.map(|((view, distinct), rows)| {
-        let read = distinct.keys.iter().zip(rows).map(|(key, row)| {
-            let Some(bytes) = row else { return Ok(None) };
-            match view.reader.read(bytes) {
-                Ok(row) => Ok(Some((age(row.time(), view.revision.ttl, now), row))),
-                Err(err) => Err(bad_row(project, &view.revision, key, err)),
-            }
+impl Found {
+    /// The answer as columns.
+    ///
+    /// # Errors
+    /// [`OnlineError`] for a row that cannot be read.
+    pub fn columns(
+        &self,
+        project: &ProjectName,
+        plan: &ReadPlan,
+    ) -> Result<OnlineFeatures, OnlineError> {
+        let views = self.views(project, plan)?;
+        let entities = self.entities();
+        let columns = plan.columns.iter().map(|column| {
+            let mut values = Column::with_capacity(column.feature_type, entities);
+            let mut statuses = Vec::with_capacity(entities);
+            let view = &views[column.view];
+            view.fill(column, project, &mut values, |status| statuses.push(status))?;
+            Ok(OnlineColumn {
+                name: column.name.clone(),
+                values,
+                statuses,
+                view: column.view,
+            })
         });
-        Ok(ViewRows {
-            view,
-            distinct,
-            rows: read.collect::<Result<_, OnlineError>>()?,
+        Ok(OnlineFeatures {
+            columns: columns.collect::<Result<_, OnlineError>>()?,
+            event_timestamps: views
+                .iter()
+                .map(|view| view.event_timestamps().collect())
+                .collect(),
         })
-    });
-    let views = views.collect::<Result<Vec<_>, OnlineError>>()?;
-    let columns = plan.columns.iter().map(|column| {
-        let (values, statuses) = views[column.view].column(column, project)?;
-        Ok(OnlineColumn {
-            name: column.name.clone(),
-            values,
-            statuses,
-            view: column.view,
-        })
-    });
-    Ok(OnlineFeatures {
-        columns: columns.collect::<Result<_, OnlineError>>()?,
-        event_timestamps: views.iter().map(ViewRows::event_timestamps).collect(),
-    })
+    }
+
+    /// The answer as bytes, but for the entities and the registry version; and, per view of the plan, how many features
+    /// of entities have each status.
+    ///
+    /// # Errors
+    /// [`OnlineError`] for a row that cannot be read.
+    pub fn encode(
+        &self,
+        project: &ProjectName,
+        plan: &ReadPlan,
+    ) -> Result<(EncodedAnswer, Vec<StatusCounts>), OnlineError> {
+        let views = self.views(project, plan)?;
+        let entities = self.entities();
+        let mut counts = vec![StatusCounts::default(); views.len()];
+        // Eight bytes of a value, its status, and a name, which is mostly short.
+        let room = plan.columns.len() * (entities * 9 + 48) + views.len() * (entities * 8 + 48);
+        let mut answer = EncodedAnswer::with_capacity(room + entities * 12 + 32);
+        let mut values =
+            WireColumn::with_capacity(FeatureType::Scalar(ScalarType::Float64), entities * 8);
+        let mut statuses = Vec::with_capacity(entities);
+        for column in &plan.columns {
+            values.begin(column.feature_type);
+            statuses.clear();
+            let view = &views[column.view];
+            let counts = &mut counts[column.view];
+            view.fill(column, project, &mut values, |status| {
+                counts.add(status);
+                statuses.push(status_byte(status));
+            })?;
+            answer.feature(&column.name, &values, &statuses, column.view);
+        }
+        for view in &views {
+            answer.event_timestamps(&view.view.revision.id, view.event_timestamps());
+        }
+        Ok((answer, counts))
+    }
+
+    /// How many entities the request has.
+    fn entities(&self) -> usize {
+        let first = self.distinct.first();
+        first.map_or(0, |distinct| distinct.of_entity.len())
+    }
+
+    fn views<'a>(
+        &'a self,
+        project: &ProjectName,
+        plan: &'a ReadPlan,
+    ) -> Result<Vec<ViewRows<'a>>, OnlineError> {
+        let views = plan.views.iter().zip(&self.distinct).zip(&self.rows);
+        let views = views.map(|((view, distinct), rows)| {
+            let read = distinct.keys.iter().zip(rows).map(|(key, row)| {
+                let Some(bytes) = row else { return Ok(None) };
+                match view.reader.read(bytes) {
+                    Ok(row) => Ok(Some((age(row.time(), view.revision.ttl, self.now), row))),
+                    Err(err) => Err(bad_row(project, &view.revision, key, err)),
+                }
+            });
+            Ok(ViewRows {
+                view,
+                distinct,
+                rows: read.collect::<Result<_, OnlineError>>()?,
+            })
+        });
+        views.collect()
+    }
 }
 
 impl<'a> ViewRows<'a> {
@@ -81,31 +142,29 @@ impl<'a> ViewRows<'a> {
         })
     }
 
-    fn event_timestamps(&self) -> Vec<Option<Timestamp>> {
+    fn event_timestamps(&self) -> impl ExactSizeIterator<Item = Option<Timestamp>> {
         let rows = self.of_entities();
         rows.map(|row| match row {
             None | Some((_, (Age::NotYet, _))) => None,
             Some((_, (Age::Counts | Age::Expired, row))) => Some(row.time().event),
         })
-        .collect()
     }
 
-    /// One feature of all entities of the request.
-    fn column(
+    /// Gives one feature of all entities of the request to a sink, and their statuses to `tell`.
+    fn fill(
         &self,
         column: &PlannedColumn,
         project: &ProjectName,
-    ) -> Result<(Column, Vec<Status>), OnlineError> {
-        let entities = self.distinct.of_entity.len();
-        let mut values = Column::with_capacity(column.feature_type, entities);
-        let mut statuses = Vec::with_capacity(entities);
+        sink: &mut impl CellSink,
+        mut tell: impl FnMut(Status),
+    ) -> Result<(), OnlineError> {
         for found in self.of_entities() {
             let status = match found {
                 None | Some((_, (Age::NotYet, _))) => Status::NotFound,
                 Some((_, (Age::Expired, row))) if row.has(column.feature) => Status::OutsideMaxAge,
                 Some((_, (Age::Expired, _))) => Status::NotFound,
                 Some((index, (Age::Counts, row))) => {
-                    let field = row.append(column.feature, &mut values);
+                    let field = row.append(column.feature, sink);
                     match field.map_err(|err| self.bad_row(project, index, err))? {
                         Field::Value => Status::Present,
                         Field::Null => Status::NullValue,
@@ -115,16 +174,16 @@ impl<'a> ViewRows<'a> {
             };
             if status != Status::Present {
                 // The registry holds that a default is of its feature's type.
-                let pushed = values.push(column.default.as_ref());
-                pushed.map_err(|source| OnlineError::Default {
+                let taken = sink.other(column.default.as_ref());
+                taken.map_err(|source| OnlineError::Default {
                     view: self.view.revision.id.clone(),
                     column: column.name.clone(),
                     source,
                 })?;
             }
-            statuses.push(status);
+            tell(status);
         }
-        Ok((values, statuses))
+        Ok(())
     }
 
     fn bad_row(&self, project: &ProjectName, index: usize, err: RowDecodeError) -> OnlineError {

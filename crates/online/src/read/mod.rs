@@ -1,23 +1,27 @@
 //! Reading feature values with their statuses.
 //!
-//! A [`ReadPlan`] says what to read and is made once for any number of requests. [`get_features`] fetches the packed
-//! rows in one call to the store, and `assemble` decodes them straight into columns; it is pure.
+//! A [`ReadPlan`] says what to read and is made once for any number of requests. [`find`] fetches the packed rows in one
+//! call to the store. [`Found`] decodes them straight into columns, or into the bytes that a service answers with; both
+//! are pure.
 //!
 //! Not here: which features a request means and what their columns are called; that is the registry's selection.
 
 mod assemble;
 mod keys;
 mod plan;
+mod wire;
 
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use tracing::Instrument as _;
 use vintner_core::{Column, ProjectName, Timestamp};
 
 pub use assemble::shown;
 pub use keys::{EntityKeys, view_keys};
 pub use plan::ReadPlan;
+pub use wire::EncodedAnswer;
 
 use crate::{
     error::OnlineError,
@@ -42,6 +46,14 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them, in the order in which they are counted.
+    pub const ALL: [Self; 4] = [
+        Self::Present,
+        Self::NullValue,
+        Self::NotFound,
+        Self::OutsideMaxAge,
+    ];
+
     /// The name on every interface.
     pub const fn name(self) -> &'static str {
         match self {
@@ -82,23 +94,64 @@ pub struct OnlineFeatures {
     pub event_timestamps: Vec<Vec<Option<Timestamp>>>,
 }
 
-/// Reads the plan's columns for some entities as they are at the moment `now`.
+/// How many features of entities have each status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusCounts([u64; Status::ALL.len()]);
+
+impl StatusCounts {
+    /// One more has this status.
+    pub fn add(&mut self, status: Status) {
+        self.0[status as usize] += 1;
+    }
+
+    /// How many have each.
+    pub fn iter(&self) -> impl Iterator<Item = (Status, u64)> {
+        Status::ALL.into_iter().zip(self.0)
+    }
+}
+
+impl OnlineFeatures {
+    /// The statuses of the columns, per view.
+    pub fn status_counts(&self) -> Vec<StatusCounts> {
+        let mut counts = vec![StatusCounts::default(); self.event_timestamps.len()];
+        for column in &self.columns {
+            if let Some(counts) = counts.get_mut(column.view) {
+                column
+                    .statuses
+                    .iter()
+                    .for_each(|status| counts.add(*status));
+            }
+        }
+        counts
+    }
+}
+
+/// The packed rows of a request's entities, at the moment that it asks about.
+#[derive(Debug)]
+pub struct Found {
+    /// Per view of the plan.
+    distinct: Vec<Distinct>,
+    /// Per view of the plan, per distinct key.
+    rows: Vec<Vec<Option<Bytes>>>,
+    now: Timestamp,
+}
+
+/// Fetches the rows of some entities, for the plan's columns as they are at the moment `now`.
 ///
 /// `entities` has, per view of the plan and in its order, the key of every entity; an entity may come more than once.
 /// `fresh` goes past caches, for a caller that must see what it has written.
-/// Out: every column has exactly the entities, in their order. Cost: one call to the store, each entity asked for
-/// once per view.
+/// Cost: one call to the store, each entity asked for once per view.
 ///
 /// # Errors
-/// [`OnlineError`]; a store that fails is never a null, and a row that cannot be read fails the request.
-pub async fn get_features(
+/// [`OnlineError`]; a store that fails is never a null.
+pub async fn find(
     store: &dyn OnlineStore,
     project: &ProjectName,
     plan: &ReadPlan,
     entities: Vec<EntityKeys>,
     now: Timestamp,
     fresh: bool,
-) -> Result<OnlineFeatures, OnlineError> {
+) -> Result<Found, OnlineError> {
     check_counts(plan, &entities)?;
     let distinct: Vec<Distinct> = entities.into_iter().map(Distinct::of).collect();
     let lookups: Vec<Lookup<'_>> = plan
@@ -114,6 +167,9 @@ pub async fn get_features(
         .read(project, &lookups)
         .instrument(step!("store read"))
         .await?;
-    let _step = step!("assemble").entered();
-    assemble::assemble(project, plan, &distinct, &rows, now)
+    Ok(Found {
+        distinct,
+        rows,
+        now,
+    })
 }

@@ -60,7 +60,7 @@ impl ReadPlan {
         }
     }
 
-    /// The views, in the order in which [`get_features`](super::get_features) wants the entities' keys.
+    /// The views, in the order in which [`find`](super::find) wants the entities' keys.
     pub fn views(&self) -> impl ExactSizeIterator<Item = &ViewRevision> {
         self.views.iter().map(|view| &*view.revision)
     }

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     EmbeddedStore, OnlineRow,
     row::{PackedRow, RowLayout},
-    tests::{chain, feature, key, plan, revision, row, time, us},
+    tests::{chain, feature, get_features, key, plan, revision, row, time, us},
 };
 
 const NOW: i64 = 1_000;

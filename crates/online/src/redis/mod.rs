@@ -47,14 +47,14 @@ pub use address::Address;
 pub use config::{Login, RedisConfig, RedisServers, SentinelConfig, TlsFiles};
 pub use url::{RedisUrl, RedisUrlError};
 
+#[cfg(test)]
+pub(crate) use self::keys::row_key;
+pub(crate) use self::server::field as info_field;
 use self::{
     errors::Failure,
     keys::RowKeys,
     servers::{Servers, within},
 };
-#[cfg(test)]
-pub(crate) use self::keys::row_key;
-pub(crate) use self::server::field as info_field;
 use crate::{
     error::OnlineError,
     near_cache::{TrackedServer, TrackedStore},

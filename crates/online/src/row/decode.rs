@@ -1,6 +1,8 @@
 //! Reading one packed row of a known layout.
 
-use vintner_core::{Column, ColumnError, FeatureName, FeatureType, RowTime, Timestamp, Value};
+use vintner_core::{
+    Column, ColumnError, FeatureName, FeatureType, RowTime, ScalarRef, Timestamp, Value,
+};
 
 use super::{
     FORMAT_VERSION, HEADER_BYTES,
@@ -60,6 +62,42 @@ pub struct Corrupt(pub(super) &'static str);
 impl From<ColumnError> for Corrupt {
     fn from(_: ColumnError) -> Self {
         Self("its type is not its column's")
+    }
+}
+
+/// What takes the values of one feature, row after row.
+pub trait CellSink {
+    /// Takes a scalar.
+    ///
+    /// # Errors
+    /// [`ColumnError::Type`] when the feature is of another type.
+    fn scalar(&mut self, value: ScalarRef<'_>) -> Result<(), ColumnError>;
+
+    /// Takes a list.
+    ///
+    /// # Errors
+    /// What is wrong with its elements, or that the feature is of another type.
+    fn list(&mut self, list: ListRef<'_>) -> Result<(), Corrupt>;
+
+    /// Takes what stands where no row has a value: a default, or null.
+    ///
+    /// # Errors
+    /// [`ColumnError::Type`] for a default of another type.
+    fn other(&mut self, value: Option<&Value>) -> Result<(), ColumnError>;
+}
+
+impl CellSink for Column {
+    #[inline]
+    fn scalar(&mut self, value: ScalarRef<'_>) -> Result<(), ColumnError> {
+        self.push_scalar(value)
+    }
+
+    fn list(&mut self, list: ListRef<'_>) -> Result<(), Corrupt> {
+        self.push_list(list.iter())
+    }
+
+    fn other(&mut self, value: Option<&Value>) -> Result<(), ColumnError> {
+        self.push(value)
     }
 }
 
@@ -186,17 +224,21 @@ impl<'a> Row<'a> {
             .map_err(|reason| self.corrupt(position, reason))
     }
 
-    /// Adds the value of the feature at a position to a column of its type, and says whether there is one: for null
-    /// nothing is added.
+    /// Gives the value of the feature at a position to a sink of its type, and says whether there is one: for null
+    /// nothing is given.
     ///
     /// # Errors
     /// As [`Self::get`].
     #[inline]
-    pub fn append(&self, position: usize, column: &mut Column) -> Result<bool, RowDecodeError> {
+    pub fn append(
+        &self,
+        position: usize,
+        sink: &mut impl CellSink,
+    ) -> Result<bool, RowDecodeError> {
         let appended = match self.get(position)? {
             None => return Ok(false),
-            Some(ValueRef::Scalar(scalar)) => column.push_scalar(scalar).map_err(Corrupt::from),
-            Some(ValueRef::List(list)) => column.push_list(list.iter()),
+            Some(ValueRef::Scalar(scalar)) => sink.scalar(scalar).map_err(Corrupt::from),
+            Some(ValueRef::List(list)) => sink.list(list),
         };
         appended
             .map(|()| true)

@@ -18,7 +18,7 @@ mod value_ref;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use decode::{Corrupt, Row, RowDecodeError, RowHeader};
+pub use decode::{CellSink, Corrupt, Row, RowDecodeError, RowHeader};
 pub use encode::{MAX_ROW_BYTES, PackedRow, RowEncodeError, RowEncoder};
 pub use layout::RowLayout;
 pub use reader::{Field, ReadRow, RowReader};

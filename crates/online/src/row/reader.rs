@@ -1,11 +1,11 @@
 //! Reading rows of every layout that a view version has had.
 
-use vintner_core::{Column, FeatureField, RowTime};
+use vintner_core::{FeatureField, RowTime};
 use vintner_registry::model::ViewRevision;
 
 use super::{
     RowLayout,
-    decode::{Row, RowDecodeError, RowHeader},
+    decode::{CellSink, Row, RowDecodeError, RowHeader},
 };
 
 /// Reads some features of a view version from its rows, whichever of its layouts they are written in.
@@ -92,17 +92,21 @@ impl ReadRow<'_> {
         matches!(self.positions.get(feature), Some(Some(_)))
     }
 
-    /// What the row says of a feature, by its index among those that the reader reads. A value is added to the column,
+    /// What the row says of a feature, by its index among those that the reader reads. A value is given to the sink,
     /// which is of the feature's type.
     ///
     /// # Errors
     /// [`RowDecodeError`] when that feature is damaged.
     #[inline]
-    pub fn append(&self, feature: usize, column: &mut Column) -> Result<Field, RowDecodeError> {
+    pub fn append(
+        &self,
+        feature: usize,
+        sink: &mut impl CellSink,
+    ) -> Result<Field, RowDecodeError> {
         let Some(Some(position)) = self.positions.get(feature) else {
             return Ok(Field::Absent);
         };
-        Ok(match self.row.append(*position, column)? {
+        Ok(match self.row.append(*position, sink)? {
             true => Field::Value,
             false => Field::Null,
         })

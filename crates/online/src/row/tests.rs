@@ -433,10 +433,10 @@ fn instant() -> impl Strategy<Value = i64> {
 }
 
 /// The values of one row, and its time.
-type TimedValues = (RowTime, Vec<Option<Value>>);
+pub(crate) type TimedValues = (RowTime, Vec<Option<Value>>);
 
 /// A layout and some rows of it.
-fn rows() -> impl Strategy<Value = (Layout, Vec<TimedValues>)> {
+pub(crate) fn rows() -> impl Strategy<Value = (Layout, Vec<TimedValues>)> {
     prop::collection::vec(feature_type(), 0..12).prop_flat_map(|types| {
         let values = types
             .iter()

@@ -11,7 +11,8 @@ use vintner_testkit::redis::{RedisCluster, RedisServer};
 use super::{feature, key, plan, revision, suite::empty, time, us};
 use crate::{
     EmbeddedStore, Expiry, NearCache, OnlineFeatures, OnlineRow, OnlineStore, RedisStore,
-    RowLayout, Status, WriteReport, get_features, redis::tests::cluster::config as cluster_config,
+    RowLayout, Status, WriteReport, redis::tests::cluster::config as cluster_config,
+    tests::get_features,
 };
 
 const HOUR: i64 = 3_600_000_000;

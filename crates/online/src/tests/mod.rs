@@ -6,15 +6,17 @@ pub(crate) mod suite;
 use std::sync::Arc;
 
 use vintner_core::{
-    ByteSize, EntityKey, FeatureField, JoinKey, KeySchema, KeyType, KeyValue, RowTime, Timestamp,
-    Ttl, Value,
+    ByteSize, EntityKey, FeatureField, JoinKey, KeySchema, KeyType, KeyValue, ProjectName, RowTime,
+    Timestamp, Ttl, Value,
 };
 use vintner_registry::{
     model::{About, Layout, Refresh, ViewInput, ViewRevision},
     selection::{SelectedColumn, Selection},
 };
 
-use crate::{OnlineRow, ReadPlan, RowLayout};
+use crate::{
+    EntityKeys, OnlineError, OnlineFeatures, OnlineRow, OnlineStore, ReadPlan, RowLayout, find,
+};
 
 /// The budget that tests name; stores without a near cache take no notice.
 pub(crate) const CACHE: Option<ByteSize> = ByteSize::new(1 << 20);
@@ -112,4 +114,17 @@ pub(crate) fn chain(err: &dyn std::error::Error) -> String {
         Some(source) => format!("{err}: {}", chain(source)),
         None => err.to_string(),
     }
+}
+
+/// Reads the plan's columns for some entities as they are at the moment `now`.
+pub(crate) async fn get_features(
+    store: &dyn OnlineStore,
+    project: &ProjectName,
+    plan: &ReadPlan,
+    entities: Vec<EntityKeys>,
+    now: Timestamp,
+    fresh: bool,
+) -> Result<OnlineFeatures, OnlineError> {
+    let found = find(store, project, plan, entities, now, fresh).await?;
+    found.columns(project, plan)
 }

@@ -128,6 +128,14 @@ impl EntityReader {
             .collect()
     }
 
+    /// The columns as they were read, by their names.
+    pub(super) fn columns<'a>(
+        &'a self,
+        entities: &'a Entities,
+    ) -> impl Iterator<Item = (&'a str, &'a Column)> {
+        self.names().zip(&entities.columns)
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.join_keys
             .join_keys()

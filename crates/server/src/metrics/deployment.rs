@@ -3,10 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use vintner_core::ViewId;
-use vintner_online::meter::{FailureKind, Operation};
+use vintner_online::{
+    Status,
+    meter::{FailureKind, Operation},
+};
 use vintner_ops::{
     Meters,
-    meter::{Outcome, RowFate, RunOutcome, STATUSES, ViewMeter},
+    meter::{Outcome, RowFate, RunOutcome, ViewMeter},
 };
 
 use super::{
@@ -76,7 +79,7 @@ fn reads(sheet: &mut Sheet<'_>, views: &Views) -> fmt::Result {
         "vintner_online_features",
         "Feature values that were answered, by view and status",
         each.flat_map(|(id, view)| {
-            STATUSES.map(|status| {
+            Status::ALL.map(|status| {
                 let labels = vec![
                     ("view", id.to_string()),
                     ("status", status.name().to_owned()),

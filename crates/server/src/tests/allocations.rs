@@ -15,7 +15,7 @@ use vintner_ops::{
     Local, Operations,
     api::{MaterializeRequest, Scope},
 };
-use vintner_proto::v1::{self, online_service_server::OnlineService as _};
+use vintner_proto::v1;
 
 use crate::{admission::Admission, online_service::OnlineHandlers};
 
@@ -128,8 +128,8 @@ async fn a_request_asks_the_allocator_a_bounded_number_of_times() {
         for _ in 0..3 {
             let before = ASKED.with(Cell::get);
             let message = v1::GetOnlineFeaturesRequest::decode(bytes.as_slice()).unwrap();
-            let answer = handlers.get_online_features(Request::new(message)).await;
-            let encoded = answer.unwrap().into_inner().encode_to_vec();
+            let answer = handlers.get(Request::new(message)).await;
+            let encoded = answer.unwrap().into_inner();
             asked = ASKED.with(Cell::get) - before;
             assert!(encoded.len() > FEATURES * 8 * usize::try_from(entities).unwrap());
         }

@@ -10,7 +10,9 @@ use arrow::{
     datatypes::{DataType, Field, Int32Type, Schema, SchemaRef},
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{StreamExt, stream};
+use prost::Message as _;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vintner_core::{
@@ -40,6 +42,8 @@ use vintner_registry::{
     selection::{FeatureRequest, NameStyle},
 };
 use vintner_repo::RepoFile;
+
+use crate::convert::Travels as _;
 
 /// What a join has counted.
 fn lint() -> Lint {
@@ -680,6 +684,11 @@ impl Operations for Fake {
                 .to_vec(),
             registry_version: RegistryVersion(u64::MAX),
         })
+    }
+
+    async fn get_online_encoded(&self, request: OnlineRequest) -> Result<Bytes, OpsError> {
+        let answer = self.get_online(request).await?.into_message().unwrap();
+        Ok(answer.encode_to_vec().into())
     }
 
     async fn list(&self, kind: ObjectKind) -> Result<Vec<Summary>, OpsError> {
