@@ -20,6 +20,7 @@ mod dataset_service;
 mod dispatch;
 mod flight_data;
 mod flight_service;
+mod gathered;
 mod guard;
 mod http;
 mod maintenance_service;

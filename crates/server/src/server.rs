@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use futures::StreamExt as _;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tonic::{
     server::NamedService,
@@ -25,6 +26,7 @@ use crate::{
     dataset_service::DatasetHandlers,
     dispatch::Dispatch,
     flight_service::FlightHandlers,
+    gathered::Gathered,
     guard::{Guard, Rules},
     http::{Front, Pages},
     maintenance_service::MaintenanceHandlers,
@@ -234,6 +236,7 @@ impl Server {
         let guard = Guard::new(Dispatch { first, others }, Arc::clone(&rules));
         let front = Front::new(guard, pages);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = incoming.map(|accepted| accepted.map(Gathered::new));
 
         let draining = rules.draining.clone();
         let serving = transport::Server::builder()

@@ -14,14 +14,14 @@
 use std::{
     collections::VecDeque,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures::task::AtomicWaker;
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::oneshot};
 
 use super::resp;
 
@@ -206,13 +206,8 @@ impl Traffic {
         if self.inbox.capacity() - self.inbox.len() < LEAST_READ_BYTES {
             self.inbox.reserve(READ_BYTES);
         }
-        let count = loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read_buf(&mut self.inbox) {
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                read => break read?,
-            }
-        };
+        // This way the socket is not asked once more when it has given less than there was room for.
+        let count = ready!(pin!(self.stream.read_buf(&mut self.inbox)).poll(cx))?;
         if count == 0 {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,

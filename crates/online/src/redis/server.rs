@@ -151,21 +151,24 @@ impl Server {
         })?;
         let Some(pipe) = pipe else { return Ok(None) };
         connected.asks();
-        let parts = keys.chunks(READ_KEYS).map(async |keys| {
+        let ask = async |keys: &[K]| {
             let keys = keys.iter().map(AsRef::as_ref);
-            let count = keys.len();
-            let answer = pipe.ask(|out| command(out, "MGET", keys)).await?;
-            Ok::<_, RedisError>((answer, count))
-        });
-        let answers = try_join_all(parts).await.map_err(|err| {
+            pipe.ask(|out| command(out, "MGET", keys)).await
+        };
+        let answers = match keys.len() {
+            0 => Ok(Vec::new()),
+            1..=READ_KEYS => ask(keys).await.map(|answer| vec![answer]),
+            _ => try_join_all(keys.chunks(READ_KEYS).map(ask)).await,
+        };
+        let answers = answers.map_err(|err| {
             link.forget(&connected);
-            self.named(err.into())
+            self.named(RedisError::from(err).into())
         })?;
         connected.waiting.store(0, Ordering::Relaxed);
         let mut values = Vec::new();
-        for (answer, count) in answers {
-            let mut part = strings(&answer).map_err(|err| self.named(err))?;
-            if part.len() != count {
+        for (answer, keys) in answers.iter().zip(keys.chunks(READ_KEYS)) {
+            let mut part = strings(answer).map_err(|err| self.named(err))?;
+            if part.len() != keys.len() {
                 return Err(Fault::Unexpected(
                     "the answer has another number of values than were asked for",
                 )
