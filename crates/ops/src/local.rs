@@ -146,10 +146,13 @@ impl Local {
             let opened = vintner_online::open(&self.online_config, &self.root, &self.meters.store);
             opened.await.inspect(|store| self.meters.opened(store))
         };
-        self.online
-            .get_or_try_init(open)
-            .await
-            .map_err(online::online_error)
+        match self.online.get() {
+            Some(store) => Ok(store),
+            // Boxed, so that the calls which find it open need not carry it.
+            None => Box::pin(self.online.get_or_try_init(open))
+                .await
+                .map_err(online::online_error),
+        }
     }
 
     async fn snapshot(&self) -> Result<Arc<Snapshot>, OpsError> {

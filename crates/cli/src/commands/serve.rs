@@ -7,6 +7,7 @@ use vintner_ops::{Local, api::DEFAULT_RATE, error::chain};
 use vintner_server::{ServeError, ServerConfig};
 
 use crate::{
+    allocator,
     args::{Global, Serve},
     deployment,
     exit::{Exit, Failure},
@@ -22,6 +23,7 @@ pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure
             "`serve` opens the stores itself; leave out --server",
         ));
     }
+    allocator::give_back_late();
     // What of the traces is not sent yet is sent when everything else has ended.
     let (_traces, sampler) = telemetry::begin(args.log_format)?.unzip();
 

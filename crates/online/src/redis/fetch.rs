@@ -23,6 +23,14 @@ pub(super) async fn fetch<K: AsRef<[u8]>>(
     {
         return Ok(values);
     }
+    // Boxed, so that a read from a single server need not carry it.
+    Box::pin(by_slot(servers, keys)).await
+}
+
+async fn by_slot<K: AsRef<[u8]>>(
+    servers: &Servers,
+    keys: &[K],
+) -> Result<Vec<Option<Bytes>>, Failure> {
     let slots = keys.iter().map(|key| servers.slot(key.as_ref()));
     let mut places: Vec<Place> = slots.zip(0..).collect();
     places.sort_unstable();

@@ -131,7 +131,7 @@ impl Server {
         keys: &[K],
     ) -> Result<Option<Vec<Option<Bytes>>>, Failure> {
         match self.fetch_once(keys).await {
-            Err(failure) if failure.is_lost() => self.fetch_once(keys).await,
+            Err(failure) if failure.is_lost() => Box::pin(self.fetch_once(keys)).await,
             answer => answer,
         }
     }
@@ -158,7 +158,7 @@ impl Server {
         let answers = match keys.len() {
             0 => Ok(Vec::new()),
             1..=READ_KEYS => ask(keys).await.map(|answer| vec![answer]),
-            _ => try_join_all(keys.chunks(READ_KEYS).map(ask)).await,
+            _ => Box::pin(try_join_all(keys.chunks(READ_KEYS).map(ask))).await,
         };
         let answers = answers.map_err(|err| {
             link.forget(&connected);
@@ -235,6 +235,11 @@ impl Link {
             }
             self.forget(&connected);
         }
+        // Boxed, since what it holds is large and seldom needed: a read is moved a few times before it begins.
+        Box::pin(self.connect(place)).await
+    }
+
+    async fn connect(&self, place: &Arc<Place>) -> Result<Arc<Connected>, Failure> {
         let connected = self
             .attempt
             .join(|| {
@@ -276,7 +281,7 @@ impl Connected {
         };
         let made = match self.pipe.get() {
             Some(made) => made,
-            None => timeout(CONNECT_TIMEOUT, self.pipe.get_or_try_init(make))
+            None => Box::pin(timeout(CONNECT_TIMEOUT, self.pipe.get_or_try_init(make)))
                 .await
                 .unwrap_or_else(|_| Err(Fault::NotReached.into()))?,
         };

@@ -97,7 +97,7 @@ impl Local {
         let fresh = !request.after.tokens.is_empty();
         if fresh {
             let views: Vec<_> = compiled.plan.views().map(|view| &view.id).collect();
-            after::online(store, &self.project, &views, &request.after).await?;
+            Box::pin(after::online(store, &self.project, &views, &request.after)).await?;
         }
         let entities = compiled.entities.read(request.entities)?;
         self.meters.entities.observe(entities.count() as u64);
@@ -114,11 +114,11 @@ impl Local {
         let mut answer = read(&compiled).await;
         if let Err(OnlineError::UnknownLayout { .. }) = answer {
             // The row is of a newer version of the registry.
-            let newer = self.refreshed(store).await?;
+            let newer = Box::pin(self.refreshed(store)).await?;
             let again = newer.plan(&request.features, request.names)?;
             if newer.version() != served.version() && again.entities.reads_as(&compiled.entities) {
                 (served, compiled) = (newer, again);
-                answer = read(&compiled).await;
+                answer = Box::pin(read(&compiled)).await;
             }
         }
         match answer {
@@ -152,7 +152,7 @@ impl Local {
         match served.plan(&request.features, request.names) {
             Ok(compiled) => Ok((served, compiled)),
             Err(error) if error.fault == Fault::NotFound => {
-                let served = self.refreshed(store).await?;
+                let served = Box::pin(self.refreshed(store)).await?;
                 let compiled = served.plan(&request.features, request.names)?;
                 Ok((served, compiled))
             }

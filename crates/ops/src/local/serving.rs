@@ -98,14 +98,15 @@ impl Serving {
         F: Future<Output = Result<Arc<Snapshot>, OpsError>>,
     {
         let Some(served) = self.served.load_full() else {
-            return self.refresh(project, store, STALE, latest).await;
+            // Boxed, here and below, since what it holds is large and seldom needed.
+            return Box::pin(self.refresh(project, store, STALE, latest)).await;
         };
         if self.asked_within(STALE) {
             return Ok(served);
         }
         // One request asks, the others go on.
         match self.asking.try_lock() {
-            Ok(_asking) => self.ask(project, store, latest).await,
+            Ok(_asking) => Box::pin(self.ask(project, store, latest)).await,
             Err(_) => Ok(served),
         }
     }
