@@ -216,7 +216,9 @@ mod tests {
                 let mut gathered = Gathered::new(Slow { takes, ..Slow::default() });
                 let mut want = Vec::new();
                 for (length, flush) in pieces {
-                    let piece: Vec<u8> = (0..length).map(|at| (at % 251) as u8 ^ want.len() as u8).collect();
+                    let begin = want.len();
+                    let byte = |at: usize| u8::try_from((begin + at) % 251).unwrap();
+                    let piece: Vec<u8> = (0..length).map(byte).collect();
                     gathered.write_all(&piece).await.unwrap();
                     want.extend(piece);
                     if flush {
