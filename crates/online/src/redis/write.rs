@@ -204,7 +204,7 @@ pub(super) async fn delete(
 
 /// How many rows there are before an entity comes again: at least one.
 fn distinct(rows: &[OnlineRow]) -> usize {
-    let mut seen = HashSet::with_capacity(rows.len());
+    let mut seen = HashSet::new();
     rows.iter()
         .take_while(|row| seen.insert(row.key.as_bytes()))
         .count()
