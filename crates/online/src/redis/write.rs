@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use futures::{TryStreamExt, stream::FuturesUnordered};
 use redis::{Cmd, Value};
 use vintner_core::{EntityKey, ProjectName, ViewId};
@@ -204,7 +205,7 @@ pub(super) async fn delete(
 
 /// How many rows there are before an entity comes again: at least one.
 fn distinct(rows: &[OnlineRow]) -> usize {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::with_hasher(RandomState::default());
     rows.iter()
         .take_while(|row| seen.insert(row.key.as_bytes()))
         .count()
