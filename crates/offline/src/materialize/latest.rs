@@ -13,6 +13,7 @@ use arrow::{
     error::ArrowError,
 };
 use datafusion::error::DataFusionError;
+use foldhash::fast::RandomState;
 use vintner_core::{KeyColumns, KeySchema, RowTime, Timestamp};
 use vintner_registry::model::ViewRevision;
 
@@ -33,7 +34,7 @@ pub(super) struct LatestRows {
     /// Which keys are looked at. Becomes smaller when there are more than `limit` of them.
     range: KeyRange,
     limit: usize,
-    places: HashMap<Box<[u8]>, usize>,
+    places: HashMap<Box<[u8]>, usize, RandomState>,
     winners: Vec<Winner>,
     chunks: Vec<RecordBatch>,
     rows: usize,
@@ -75,7 +76,7 @@ impl LatestRows {
             range,
             limit,
             ties: TieBreak::new(&features),
-            places: HashMap::new(),
+            places: HashMap::default(),
             winners: Vec::new(),
             chunks: Vec::new(),
             rows: 0,

@@ -81,9 +81,11 @@ const LOST_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Rows per batch of writes, so that no other client waits long behind one.
-const WRITE_ROWS: usize = 512;
+const WRITE_ROWS: usize = 128;
 /// Bytes of rows per batch of writes, for the same reason.
 const WRITE_BYTES: usize = 1 << 20;
+/// Batches of one call that are on their way at one time, so that the server never waits for the next one.
+const BATCHES_AT_ONCE: usize = 8;
 /// Keys per command of a read, and per batch of deletions.
 const READ_KEYS: usize = 512;
 /// Keys that one page of a listing looks at.
@@ -93,7 +95,7 @@ const SCAN_KEYS: usize = 1000;
 pub struct RedisStore {
     name: String,
     servers: Servers,
-    /// The hash of the script that writes a row.
+    /// The hash of the script that writes rows.
     write: String,
 }
 
@@ -116,7 +118,7 @@ impl RedisStore {
         Ok(Self {
             name,
             servers,
-            write: Script::new(script::WRITE_ROW).get_hash().to_owned(),
+            write: Script::new(script::WRITE).get_hash().to_owned(),
         })
     }
 

@@ -1,25 +1,33 @@
 //! What runs inside Redis.
 
-/// Sets a row unless the stored one is newer. The times are compared as numbers, since Lua compares text by the
-/// server's locale. 1: written. 0: what is stored is newer.
-pub(super) const WRITE_ROW: &str = r"
-local stored = redis.call('GETRANGE', KEYS[1], 1, 16)
-if #stored == 16 then
-    local old = {struct.unpack('>I4I4I4I4', stored)}
-    local new = {struct.unpack('>I4I4I4I4', string.sub(ARGV[1], 2, 17))}
-    for i = 1, 4 do
-        if old[i] > new[i] then return 0 end
-        if old[i] < new[i] then break end
+/// Sets rows unless the stored ones are newer. KEYS are theirs; ARGV has each row and how long it may stay. The times are
+/// compared as numbers, since Lua compares text by the server's locale. Out: how many were written.
+pub(super) const WRITE: &str = r"
+local call, sub, unpack = redis.call, string.sub, struct.unpack
+local function newer(stored, given)
+    local a, b, c, d = unpack('>I4I4I4I4', stored)
+    local e, f, g, h = unpack('>I4I4I4I4', given)
+    if a ~= e then return a > e end
+    if b ~= f then return b > f end
+    if c ~= g then return c > g end
+    return d > h
+end
+local written = 0
+for i = 1, #KEYS do
+    local key, row, stay = KEYS[i], ARGV[2 * i - 1], ARGV[2 * i]
+    local stored, given = call('GETRANGE', key, 1, 16), sub(row, 2, 17)
+    if stored == given or #stored ~= 16 or not newer(stored, given) then
+        written = written + 1
+        if stay == 'gone' then
+            call('DEL', key)
+        elseif stay == 'forever' then
+            call('SET', key, row)
+        else
+            call('SET', key, row, 'PX', stay)
+        end
     end
 end
-if ARGV[2] == 'gone' then
-    redis.call('DEL', KEYS[1])
-elseif ARGV[2] == 'forever' then
-    redis.call('SET', KEYS[1], ARGV[1])
-else
-    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-end
-return 1
+return written
 ";
 
 /// Replaces a value that is what was seen. 1: done. 0: there is something else, or nothing.

@@ -69,6 +69,15 @@ impl Servers {
         }
     }
 
+    /// How many of so many keys may stand in one command, at least one. In a cluster one: others of its slot are rare, and
+    /// may have moved to another node while the slot does.
+    pub(super) fn keys_together(&self, keys: usize) -> usize {
+        match self {
+            Self::One(_) => keys.max(1),
+            Self::Cluster(_) => 1,
+        }
+    }
+
     /// A command on one key.
     pub(super) fn keyed(&self, key: &[u8], command: Cmd) -> Keyed {
         Keyed {

@@ -233,6 +233,75 @@ async fn a_row_past_its_grace_is_not_kept_and_removes_an_older_one() {
 }
 
 #[tokio::test]
+async fn many_rows_get_the_life_that_one_gets() {
+    const HOUR: i64 = 3_600_000_000;
+    let server = RedisServer::start();
+    let store = store(&server);
+    let revision = revision("view@1", &[feature("value", "int64")], None);
+    // With the grace a row stays two hours: those of entities 0 and 1 are past that, and the last one's never is.
+    let expiry = Some(Expiry {
+        ttl: Ttl::from_micros(HOUR.unsigned_abs()).unwrap(),
+        now: us(1000 * HOUR),
+    });
+    let event = |id: i64| match id {
+        0 | 1 => 997 * HOUR,
+        999 => i64::MAX,
+        id => 999 * HOUR + id,
+    };
+    let row = |id: i64, event| row(&revision, &id.to_string(), time(event, 0), &[None]);
+    let older = row(0, 0);
+    write(&store, &[older, row(2, i64::MIN), row(3, i64::MAX)])
+        .await
+        .unwrap();
+    let rows: Vec<_> = (0..1000).map(|id| row(id, event(id))).collect();
+    for _ in 0..2 {
+        let report = store
+            .write(&project(), &view(), expiry, &rows)
+            .await
+            .unwrap();
+        assert_eq!((report.written, report.kept), (999, 1));
+        let mut connection = server.connection();
+        for (id, row) in rows.iter().enumerate() {
+            let left: i64 = connection
+                .pttl(row_key(&project(), &view(), &row.key))
+                .unwrap();
+            let right = match id {
+                0 | 1 => left == -2,
+                3 | 999 => left == -1,
+                _ => (3_500_000..=3_600_001).contains(&left),
+            };
+            assert!(right, "{id}: {left}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_becomes_full_in_mid_write_is_an_error_and_writing_again_completes() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    let limit = |bytes: &str| server.command::<()>(&["CONFIG", "SET", "maxmemory", bytes]);
+    write(&store, &rows(1)).await.unwrap();
+    let memory: String = server.command(&["INFO", "memory"]);
+    let used: u64 = server::field(&memory, "used_memory")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let rows = rows(20_000);
+    limit(&(used + (1 << 20)).to_string());
+    let full = write(&store, &rows).await.unwrap_err();
+    assert!(matches!(full, OnlineError::Full { .. }), "{full:?}");
+    let there: usize = server.command(&["DBSIZE"]);
+    assert!((1..rows.len()).contains(&there), "{there} rows are there");
+    limit("0");
+    let report = write(&store, &rows).await.unwrap();
+    assert_eq!((report.written, report.kept), (20_000, 0));
+    let read = read(&store, &rows).await.unwrap();
+    let right =
+        |(read, row): (&Option<Bytes>, &OnlineRow)| read.as_deref() == Some(row.row.as_bytes());
+    assert!(read.iter().zip(&rows).all(right));
+}
+
+#[tokio::test]
 async fn a_server_that_forgets_the_script_is_given_it_again() {
     let server = RedisServer::start();
     let store = store(&server);

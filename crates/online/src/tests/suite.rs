@@ -1,6 +1,10 @@
 //! What holds for every online store. Each check has a project of its own, so all of them can use one store.
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -45,6 +49,8 @@ const CHECKS: &[(&str, Check)] = checks![
     projects_views_versions_and_keys_do_not_mix,
     answers_have_the_order_of_the_question,
     many_rows_are_written_in_one_call,
+    many_rows_follow_the_rule_one_by_one,
+    loads_of_the_same_entities_at_one_time_end_with_the_greatest,
     long_keys_and_large_rows_come_back,
     writers_at_the_same_time_end_with_the_greatest,
     progress_is_kept_per_view,
@@ -368,6 +374,98 @@ async fn many_rows_are_written_in_one_call(store: Arc<dyn OnlineStore>, project:
             .zip(&rows)
             .all(|(got, row)| got.as_deref() == Some(row.row.as_bytes()))
     );
+}
+
+/// Calls of many rows, some of entities that have none, some of entities that come twice in a call, with times that
+/// tie: what each call reports and what is stored in the end is what one row after the other gives.
+async fn many_rows_follow_the_rule_one_by_one(store: Arc<dyn OnlineStore>, project: ProjectName) {
+    let view = view("rule@1");
+    let mut stored = BTreeMap::new();
+    let mut dice = 1_u64;
+    let mut roll = |below: u64| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (dice >> 33) % below
+    };
+    for (call, entities) in [(0, 900), (1, 900), (2, 4000), (3, 300), (4, 4000)] {
+        let rows: Vec<_> = (0..1500)
+            .map(|number| {
+                let id = roll(entities).to_string();
+                let time = time(roll(3) as i64 - 1, roll(2) as i64);
+                (id.clone(), tagged(&id, time, &format!("{call} {number}")))
+            })
+            .collect();
+        let mut want = WriteReport::default();
+        for (id, row) in &rows {
+            let newer = |stored: &OnlineRow| stored.row.time() > row.row.time();
+            if stored.get(id).is_some_and(newer) {
+                want.kept += 1;
+            } else {
+                stored.insert(id.clone(), row.clone());
+                want.written += 1;
+            }
+        }
+        let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+        let report = store.write(&project, &view, None, &rows).await.unwrap();
+        assert_eq!(report, want, "call {call}");
+        let keys: Vec<_> = stored.values().map(|row| row.key.clone()).collect();
+        let lookup = Lookup {
+            view: &view,
+            keys: &keys,
+            cache: CACHE,
+        };
+        let got = store.read(&project, &[lookup]).await.unwrap().remove(0);
+        for ((id, want), got) in stored.iter().zip(&got) {
+            assert_eq!(
+                got.as_deref(),
+                Some(want.row.as_bytes()),
+                "{id}, call {call}"
+            );
+        }
+        // Some go, so that the next call finds most but not all there.
+        let gone: Vec<_> = stored.keys().filter(|_| roll(5) == 0).cloned().collect();
+        let gone = gone.iter().filter_map(|id| stored.remove(id));
+        let gone: Vec<_> = gone.map(|row| row.key).collect();
+        let deleted = store.delete_rows(&project, &view, &gone).await.unwrap();
+        assert_eq!(deleted, gone.len() as u64);
+    }
+}
+
+/// Loads of the same entities at one time, by several writers: of each the greatest is there in the end.
+async fn loads_of_the_same_entities_at_one_time_end_with_the_greatest(
+    store: Arc<dyn OnlineStore>,
+    project: ProjectName,
+) {
+    const ENTITIES: i64 = 700;
+    let view = view("loads@1");
+    let event = |writer: i64, step: i64, id: i64| (step * 7 + writer * 13 + id) % 50;
+    let writers = (0..3).map(|writer| {
+        let (store, project, view) = (Arc::clone(&store), project.clone(), view.clone());
+        async move {
+            for step in 0..4 {
+                let rows = (0..ENTITIES).map(|id| {
+                    let time = time(event(writer, step, id), writer);
+                    tagged(&id.to_string(), time, &format!("{writer} {step}"))
+                });
+                let rows: Vec<_> = rows.collect();
+                store.write(&project, &view, None, &rows).await.unwrap();
+            }
+        }
+    });
+    for done in futures::future::join_all(writers.map(tokio::spawn)).await {
+        done.unwrap();
+    }
+    for id in 0..ENTITIES {
+        let all =
+            (0..3).flat_map(|writer| (0..4).map(move |step| time(event(writer, step, id), writer)));
+        let got = read_one(&*store, &project, &view, &key(&id.to_string()))
+            .await
+            .unwrap();
+        assert_eq!(
+            Some(RowHeader::parse(&got).unwrap().time),
+            all.max(),
+            "{id}"
+        );
+    }
 }
 
 async fn long_keys_and_large_rows_come_back(store: Arc<dyn OnlineStore>, project: ProjectName) {

@@ -8,7 +8,8 @@ use std::{
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::StreamExt as _;
-use vintner_core::{KeyColumns, RowTime, Timestamp};
+use tokio::task::spawn_blocking;
+use vintner_core::{KeyColumns, ProjectName, RowTime, Timestamp};
 use vintner_offline::{
     delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
     materialize::{MaterializeContext, OnlineCursor, online_rows},
@@ -21,6 +22,12 @@ use crate::{
     api::{MaterializeEvent, Phase},
     error::{Fault, OpsError},
 };
+
+/// Batches that are packed at one time, ahead of those that are being written.
+const PACKED_AHEAD: usize = 2;
+/// Batches that are being written at one time. One alone would leave the store idle from its last row to the next one's
+/// first.
+const WRITTEN_AT_ONCE: usize = 2;
 
 /// What an online load has done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,25 +68,34 @@ pub(super) async fn load_online(
         From::LastLoad => cursor_of(&begun),
         From::Beginning => None,
     };
-    let mut load = online_rows(context, view, since.as_ref(), now)
+    let load = online_rows(context, view, since.as_ref(), now)
         .await
         .map_err(|error| OpsError::from_error(Fault::Store, error))?;
+    let loading = Loading {
+        online: Arc::clone(online),
+        project: project.clone(),
+        view: Arc::new(view.clone()),
+        layout: Arc::new(RowLayout::new(&view.layout())),
+        expiry: view.ttl.map(|ttl| Expiry { ttl, now }),
+    };
+    // No two batches have a key in common, so several may be on their way in any order.
+    let mut written = load
+        .batches
+        .map(|batch| loading.pack(batch.map_err(|e| OpsError::from_error(Fault::Store, e))))
+        .buffered(PACKED_AHEAD)
+        .map(|rows| loading.write(rows))
+        .buffer_unordered(WRITTEN_AT_ONCE);
     let mut report = WriteReport::default();
-    let layout = RowLayout::new(&view.layout());
-    let expiry = view.ttl.map(|ttl| Expiry { ttl, now });
-    while let Some(batch) = load.batches.next().await {
-        let batch = batch.map_err(|error| OpsError::from_error(Fault::Store, error))?;
-        let rows = packed(view, &layout, &batch)?;
-        report += online
-            .write(project, &view.id, expiry, &rows)
-            .await
-            .map_err(online_error)?;
+    while let Some(part) = written.next().await {
+        report += part?;
         events(MaterializeEvent::Progress {
             view: view.id.clone(),
             phase: Phase::Online,
             rows: report.written + report.kept,
         });
     }
+    drop(written);
+    // Only now, when every row has been acknowledged.
     if let Some(cursor) = load.cursor.filter(|cursor| since.as_ref() != Some(cursor)) {
         let cursor = cursor.to_json();
         online
@@ -92,6 +108,41 @@ pub(super) async fn load_online(
         held_back: load.held_back,
         micros: micros_since(started),
     })
+}
+
+/// Batches on their way into the online store.
+struct Loading {
+    online: Arc<dyn OnlineStore>,
+    project: ProjectName,
+    view: Arc<ViewRevision>,
+    layout: Arc<RowLayout>,
+    expiry: Option<Expiry>,
+}
+
+impl Loading {
+    /// Packs a batch, on a thread of its own, while others are written.
+    fn pack(
+        &self,
+        batch: Result<RecordBatch, OpsError>,
+    ) -> impl Future<Output = Result<Vec<OnlineRow>, OpsError>> + use<> {
+        let (view, layout) = (Arc::clone(&self.view), Arc::clone(&self.layout));
+        async move {
+            let batch = batch?;
+            let packed = spawn_blocking(move || packed(&view, &layout, &batch)).await;
+            packed.map_err(|error| OpsError::from_error(Fault::Internal, error))?
+        }
+    }
+
+    fn write(
+        &self,
+        rows: Result<Vec<OnlineRow>, OpsError>,
+    ) -> impl Future<Output = Result<WriteReport, OpsError>> + use<'_> {
+        async move {
+            let (project, view) = (&self.project, &self.view.id);
+            let written = self.online.write(project, view, self.expiry, &rows?).await;
+            written.map_err(online_error)
+        }
+    }
 }
 
 /// How far a view's table is loaded. A note that cannot be read is none: the whole table is loaded then, and older rows

@@ -1,10 +1,14 @@
 //! What happens to one server, and what callers see of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, Instant},
+};
 
 use vintner_testkit::redis::Proxy;
 
 use super::{traffic::Traffic, *};
+use crate::row::RowHeader;
 
 /// Nothing that was acknowledged is lost when the server is killed.
 const KEPT: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -25,6 +29,53 @@ async fn a_server_that_is_killed_and_back_serves_within_a_second_what_it_had() {
     let seen = traffic.end().await;
     assert!(seen.errors > 0);
     assert_eq!(seen.older, Vec::<String>::new());
+}
+
+/// Many rows are on their way in several batches when the server is killed. Whatever a call has acknowledged is there
+/// when the server is back, the first load's rows and those that replace them alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_load_that_was_acknowledged_outlives_a_server_that_is_killed() {
+    let mut server = RedisServer::start_with(&KEPT);
+    let store = Arc::new(store(&server));
+    let revision = revision("view@1", &[feature("value", "int64")], None);
+    let at = move |step: i64| -> Vec<OnlineRow> {
+        let row = |id: i64| row(&revision, &id.to_string(), time(step, 0), &[None]);
+        (0..3000).map(row).collect()
+    };
+    let acknowledged = Arc::new(AtomicI64::new(-1));
+    for _ in 0..3 {
+        let writer = tokio::spawn({
+            let (store, at, acknowledged) =
+                (Arc::clone(&store), at.clone(), Arc::clone(&acknowledged));
+            async move {
+                for step in acknowledged.load(Ordering::SeqCst) + 1.. {
+                    if let Err(err) = write(&store, &at(step)).await {
+                        return err;
+                    }
+                    acknowledged.store(step, Ordering::SeqCst);
+                }
+                unreachable!("the server is killed before")
+            }
+        });
+        let before = acknowledged.load(Ordering::SeqCst);
+        while acknowledged.load(Ordering::SeqCst) < before + 2 {
+            super::traffic::pause().await;
+        }
+        tokio::task::block_in_place(|| server.kill());
+        let err = writer.await.unwrap();
+        assert!(matches!(err, OnlineError::Unavailable { .. }), "{err:?}");
+        tokio::task::block_in_place(|| server.restart());
+        let step = acknowledged.load(Ordering::SeqCst);
+        let there = read(&store, &at(step)).await.unwrap();
+        for (id, row) in there.iter().enumerate() {
+            let event = |row: &Bytes| RowHeader::parse(row).unwrap().time.event.micros();
+            let event = row.as_ref().map(event);
+            assert!(
+                event >= Some(step),
+                "{id} is of {event:?}, {step} was acknowledged"
+            );
+        }
+    }
 }
 
 #[tokio::test]
