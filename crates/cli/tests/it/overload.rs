@@ -86,11 +86,11 @@ impl Times {
     }
 }
 
-/// The time that so much of all took at most.
-fn quantile(times: &[Duration], part: f64) -> Duration {
+/// The time that so many of a hundred took at most.
+fn quantile(times: &[Duration], percent: usize) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();
-    let at = (times.len() as f64 * part) as usize;
+    let at = times.len() * percent / 100;
     times[at.min(times.len() - 1)]
 }
 
@@ -213,17 +213,17 @@ async fn a_service_under_overload_refuses_early_and_goes_on() {
     .await;
     let after = resident(&service);
     let sent = much.answered.len() + much.refused.len();
-    let p99 = |times: &[Duration]| quantile(times, 0.99);
+    let p99 = |times: &[Duration]| quantile(times, 99);
     eprintln!(
         "can answer {rate:.0} requests/s; asked for {:.0}/s: answered {:.0}/s (p50 {:?}, p99 {:?}), refused {:.0}/s \
          (p50 {:?}, p99 {:?}); the other selection: {} answered and {} refused (p99 {:?}), alone {} (p99 {:?}); \
          resident memory {} MiB before, {} MiB after",
         sent as f64 / MEASURE.as_secs_f64(),
         much.answered.len() as f64 / MEASURE.as_secs_f64(),
-        quantile(&much.answered, 0.5),
+        quantile(&much.answered, 50),
         p99(&much.answered),
         much.refused.len() as f64 / MEASURE.as_secs_f64(),
-        quantile(&much.refused, 0.5),
+        quantile(&much.refused, 50),
         p99(&much.refused),
         others.answered.len(),
         others.refused.len(),
@@ -242,7 +242,7 @@ async fn a_service_under_overload_refuses_early_and_goes_on() {
         "{} of {able} are answered",
         much.answered.len()
     );
-    let half = quantile(&much.refused, 0.5);
+    let half = quantile(&much.refused, 50);
     assert!(half < STORE, "half of the refusals take {half:?}");
     assert!(
         p99(&much.refused) < REFUSAL,
