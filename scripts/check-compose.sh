@@ -12,4 +12,5 @@ else
     exit 0
 fi
 "${compose[@]}" --file docker-compose.yml config --quiet
+"${compose[@]}" --file docker-compose.yml --profile monitoring config --quiet
 echo "compose: docker-compose.yml is sound"

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
+    ops::RangeInclusive,
     path::PathBuf,
 };
 
@@ -15,6 +16,7 @@ use vintner_ops::{
     api::{DEFAULT_RATE, DEFAULT_RETENTION, Sample, TeardownTarget, WriteToken},
     push_file,
 };
+use vintner_server::{ServerConfig, Share};
 
 use crate::exit;
 
@@ -25,6 +27,8 @@ const BATCH_ROWS: NonZeroUsize = match NonZeroUsize::new(push_file::BATCH_ROWS) 
 };
 /// What `--memory` must be at least.
 const LEAST_MEMORY: usize = 64 << 20;
+/// What `--max-message` can be.
+const MESSAGE_SIZES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 /// A feature store that is right about time.
 #[derive(Debug, Parser)]
@@ -201,6 +205,67 @@ pub(crate) struct Serve {
         env = "VINTNER_SLOW_CALL"
     )]
     pub(crate) slow_call: Ttl,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+/// What a service bears; what is beyond it is refused at once.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// How many calls are answered at one time
+    #[arg(
+        long,
+        value_name = "N",
+        env = "VINTNER_MAX_CALLS",
+        default_value_t = most(ServerConfig::default().max_concurrent)
+    )]
+    pub(crate) max_calls: NonZeroUsize,
+    /// How much of them may be online requests for one selection of features
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "VINTNER_SELECTION_SHARE",
+        default_value_t = ServerConfig::default().selection_share
+    )]
+    pub(crate) selection_share: Share,
+    /// How much of them may be calls of one connection; its further calls wait
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "VINTNER_CONNECTION_SHARE",
+        default_value_t = ServerConfig::default().connection_share
+    )]
+    pub(crate) connection_share: Share,
+    /// How many entities one online request may ask for, and how many rows one push may have
+    #[arg(
+        long,
+        value_name = "N",
+        env = "VINTNER_MAX_ENTITIES",
+        default_value_t = most(ServerConfig::default().max_batch)
+    )]
+    pub(crate) max_entities: NonZeroUsize,
+    /// How many entities all online requests together may look up at one time
+    #[arg(
+        long,
+        value_name = "N",
+        env = "VINTNER_MAX_ENTITIES_AT_ONCE",
+        default_value_t = most(ServerConfig::default().max_concurrent_entities)
+    )]
+    pub(crate) max_entities_at_once: NonZeroUsize,
+    /// How large one message of a request may be, from 64KiB to 1GiB
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "VINTNER_MAX_MESSAGE",
+        default_value = "16MiB",
+        value_parser = message_size
+    )]
+    pub(crate) max_message: usize,
+}
+
+fn most(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// The form of a log.
@@ -467,6 +532,14 @@ fn memory(text: &str) -> Result<NonZeroUsize, String> {
         .and_then(NonZeroUsize::new)
         .filter(|bytes| bytes.get() >= LEAST_MEMORY)
         .ok_or_else(|| format!("at least {}", ByteSize(LEAST_MEMORY as u64)))
+}
+
+/// The size of a message: a request always has room, and one alone does not fill the memory.
+fn message_size(text: &str) -> Result<usize, String> {
+    let size: Option<ByteSize> = text.parse().ok();
+    size.filter(|size| MESSAGE_SIZES.contains(&size.as_u64()))
+        .and_then(|size| usize::try_from(size.as_u64()).ok())
+        .ok_or_else(|| "a size from 64KiB to 1GiB, like 16MiB".to_owned())
 }
 
 fn registry_version(text: &str) -> Result<RegistryVersion, String> {

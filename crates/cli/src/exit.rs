@@ -83,9 +83,12 @@ impl From<OpsError> for Failure {
     fn from(error: OpsError) -> Self {
         let exit = match error.fault {
             Fault::Request | Fault::NotFound | Fault::Data => Exit::Input,
-            Fault::Stale | Fault::Behind | Fault::Busy | Fault::Store | Fault::Internal => {
-                Exit::Failed
-            }
+            Fault::Stale
+            | Fault::Behind
+            | Fault::Busy
+            | Fault::Full
+            | Fault::Store
+            | Fault::Internal => Exit::Failed,
         };
         Self {
             exit,

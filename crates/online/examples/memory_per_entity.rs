@@ -1,5 +1,5 @@
-//! How much memory Redis needs for an entity: the same 100,000 entities of ten `float64` features in Vintner's layout and in
-//! Feast's, each in a server of its own, measured by `used_memory` before and after.
+//! How much memory Redis needs for an entity: the same 100,000 entities of ten `float64` features, in one view and in five, in
+//! Vintner's layout and in Feast's, each in a server of its own, measured by `used_memory` before and after.
 //!
 //! Feast's layout (entity key serialization version 3): a hash per entity, a field of four bytes per feature, which are
 //! the MurmurHash3 of `view:feature`, with a serialized `feast.types.Value`; and a field `_ts:<view>` with the event time.
@@ -17,38 +17,48 @@ use vintner_registry::model::Layout;
 use vintner_testkit::redis::RedisServer;
 
 const ENTITIES: i64 = 100_000;
-const FEATURES: usize = 10;
 const PROJECT: &str = "flights";
-const VIEW: &str = "weather";
+/// Names of one length.
+const VIEWS: [&str; 5] = ["weather", "traffic", "history", "demands", "notices"];
+/// How many views, and how many features each has.
+const SHAPES: [(usize, usize); 2] = [(1, 10), (5, 2)];
 /// 2026-01-05T08:00:00Z.
 const SECONDS: i64 = 1_767_600_000;
 
 fn main() {
-    let vintner = RedisServer::start();
-    let before = used(&vintner);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(load_vintner(&vintner));
-    let vintner = used(&vintner) - before;
-
-    let feast = RedisServer::start();
-    let before = used(&feast);
-    load_feast(&feast);
-    let feast = used(&feast) - before;
-
     let entities = ENTITIES.unsigned_abs();
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "| layout | bytes per entity | all {entities} entities, MiB |\n| --- | ---: | ---: |"
+        "| views x features | layout | bytes per entity | all {entities} entities, MiB |\n| --- | --- | ---: | ---: |"
     )
     .unwrap();
-    for (layout, bytes) in [
-        ("Vintner: one packed row", vintner),
-        ("Feast: a hash", feast),
-    ] {
-        let mib = bytes / (1 << 20);
-        writeln!(out, "| {layout} | {} | {mib} |", bytes / entities).unwrap();
+    for (views, features) in SHAPES {
+        let vintner =
+            taken(|server| runtime.block_on(load_vintner(server, &VIEWS[..views], features)));
+        let feast = taken(|server| load_feast(server, &VIEWS[..views], features));
+        for (layout, bytes) in [
+            ("Vintner: a packed row per view", vintner),
+            ("Feast: one hash", feast),
+        ] {
+            let mib = bytes / (1 << 20);
+            writeln!(
+                out,
+                "| {views} x {features} | {layout} | {} | {mib} |",
+                bytes / entities
+            )
+            .unwrap();
+        }
     }
+}
+
+/// How much memory a new server takes for what is loaded.
+fn taken(load: impl FnOnce(&RedisServer)) -> u64 {
+    let server = RedisServer::start();
+    let before = used(&server);
+    load(&server);
+    used(&server) - before
 }
 
 fn feature(index: usize) -> String {
@@ -60,9 +70,9 @@ fn value(entity: i64, index: usize) -> f64 {
     entity as f64 * 0.5 + index as f64 / 3.0
 }
 
-async fn load_vintner(server: &RedisServer) {
+async fn load_vintner(server: &RedisServer, views: &[&str], features: usize) {
     let store = RedisStore::new(server.url().parse().unwrap()).unwrap();
-    let fields = (0..FEATURES).map(|i| (feature(i).parse().unwrap(), "float64".parse().unwrap()));
+    let fields = (0..features).map(|i| (feature(i).parse().unwrap(), "float64".parse().unwrap()));
     let layout = RowLayout::new(&Layout {
         fields: fields.collect(),
     });
@@ -77,35 +87,38 @@ async fn load_vintner(server: &RedisServer) {
         created: time,
     };
     let rows = (0..ENTITIES).map(|entity| {
-        let values = (0..FEATURES).map(|index| Some(Value::Float64(value(entity, index))));
+        let values = (0..features).map(|index| Some(Value::Float64(value(entity, index))));
         OnlineRow {
             key: EntityKey::encode(&schema, &[KeyValue::Int64(entity)]).unwrap(),
             row: layout.pack(time, &values.collect::<Vec<_>>()).unwrap(),
         }
     });
     let rows: Vec<_> = rows.collect();
-    let (project, view) = (
-        PROJECT.parse().unwrap(),
-        format!("{VIEW}@1").parse().unwrap(),
-    );
-    let done = store.write(&project, &view, None, &rows).await.unwrap();
-    assert_eq!(done.written, ENTITIES.unsigned_abs());
+    let project = PROJECT.parse().unwrap();
+    for view in views {
+        let view = format!("{view}@1").parse().unwrap();
+        let done = store.write(&project, &view, None, &rows).await.unwrap();
+        assert_eq!(done.written, ENTITIES.unsigned_abs());
+    }
 }
 
-fn load_feast(server: &RedisServer) {
+fn load_feast(server: &RedisServer, views: &[&str], features: usize) {
     let mut connection = server.connection();
     let time = [&[0x08][..], &varint(SECONDS.unsigned_abs())].concat();
     for first in (0..ENTITIES).step_by(1000) {
         let mut pipeline = redis::pipe();
         for entity in first..ENTITIES.min(first + 1000) {
             let command = pipeline.cmd("HSET").arg(feast_key(entity));
-            for index in 0..FEATURES {
-                let field = murmur3(format!("{VIEW}:{}", feature(index)).as_bytes());
-                // `double_val` is field 5 of the message.
-                let value = [&[0x29][..], &value(entity, index).to_le_bytes()].concat();
-                command.arg(&field.to_le_bytes()).arg(value);
+            for view in views {
+                for index in 0..features {
+                    let field = murmur3(format!("{view}:{}", feature(index)).as_bytes());
+                    // `double_val` is field 5 of the message.
+                    let value = [&[0x29][..], &value(entity, index).to_le_bytes()].concat();
+                    command.arg(&field.to_le_bytes()).arg(value);
+                }
+                command.arg(format!("_ts:{view}")).arg(&time);
             }
-            command.arg(format!("_ts:{VIEW}")).arg(&time).ignore();
+            command.ignore();
         }
         pipeline.exec(&mut connection).unwrap();
     }

@@ -183,8 +183,9 @@ pub struct StoreInfo {
 pub struct Probe {
     /// The median time to write, to read and to delete.
     pub latencies: [Duration; 3],
-    /// What the store's own clock said at the end, if it has one.
-    pub clock: Option<Timestamp>,
+    /// What the clocks of the store's servers said at the end, each with the words that tell which server's it is: none
+    /// where there is only one.
+    pub clocks: Vec<(String, Timestamp)>,
     /// What it says of itself: a name and a value each.
     pub facts: Vec<(String, String)>,
 }

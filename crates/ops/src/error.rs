@@ -17,6 +17,8 @@ pub enum Fault {
     Data,
     /// More waits to be done than can wait; the same call can work later.
     Busy,
+    /// A store has no room for what is to be written; the same call works once it has.
+    Full,
     /// A store or its network failed; the same call can work later.
     Store,
     /// Vintner is at fault.

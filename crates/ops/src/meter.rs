@@ -57,7 +57,9 @@ impl Outcome {
     fn of_error(error: &OpsError) -> Self {
         match error.fault {
             Fault::Request | Fault::NotFound | Fault::Stale | Fault::Data => Self::Refused,
-            Fault::Behind | Fault::Busy | Fault::Store | Fault::Internal => Self::Failed,
+            Fault::Behind | Fault::Busy | Fault::Full | Fault::Store | Fault::Internal => {
+                Self::Failed
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which online requests are let in, so that a store that is slow for some does not take the service from all.
 //!
-//! Requests are counted in lanes, by what they select. A lane may have half of all requests that are worked on, so one
-//! feature service whose store does not answer leaves the other half to the rest. Entities are counted over all
+//! Requests are counted in lanes, by what they select. A lane may have a share of all requests that are worked on, so one
+//! feature service whose store does not answer leaves the others to the rest. Entities are counted over all
 //! lanes, since they are what takes memory. What is not let in is refused at once, never queued: the caller knows
 //! better than a queue whether to try again.
 
@@ -17,7 +17,7 @@ use tonic::Status;
 use vintner_core::meter::Count;
 use vintner_proto::v1;
 
-use crate::status;
+use crate::{config::Share, status};
 
 /// Two selections share a lane when their hashes do. More lanes would only make that rarer.
 const LANES: usize = 64;
@@ -28,6 +28,7 @@ pub(crate) struct Admission {
     requests: AtomicUsize,
     entities: AtomicUsize,
     most_requests: usize,
+    most_of_a_lane: usize,
     most_entities: usize,
     state: RandomState,
     refused: Refused,
@@ -56,13 +57,14 @@ pub(crate) struct Admitted {
 }
 
 impl Admission {
-    /// Lets in so many requests at one time, and so many entities.
-    pub(crate) fn new(most_requests: usize, most_entities: usize) -> Self {
+    /// Lets in so many requests at one time, so much of them for one selection, and so many entities.
+    pub(crate) fn new(most_requests: usize, of_a_selection: Share, most_entities: usize) -> Self {
         Self {
             lanes: [const { AtomicUsize::new(0) }; LANES],
             requests: AtomicUsize::new(0),
             entities: AtomicUsize::new(0),
             most_requests,
+            most_of_a_lane: of_a_selection.of(most_requests),
             most_entities,
             state: RandomState::new(),
             refused: Refused::default(),
@@ -88,9 +90,9 @@ impl Admission {
         if requests > self.most_requests {
             self.refused.requests.increment();
             Err(status::too_busy(self.most_requests))
-        } else if of_lane > self.most_of_a_lane() {
+        } else if of_lane > self.most_of_a_lane {
             self.refused.selection.increment();
-            Err(status::too_busy_with(self.most_of_a_lane()))
+            Err(status::too_busy_with(self.most_of_a_lane))
         } else if entities > self.most_entities && requests > 1 {
             self.refused.entities.increment();
             Err(status::too_many_entities_at_once(self.most_entities))
@@ -115,10 +117,6 @@ impl Admission {
             ("selection", self.refused.selection.get()),
             ("entities", self.refused.entities.get()),
         ]
-    }
-
-    fn most_of_a_lane(&self) -> usize {
-        (self.most_requests / 2).max(1)
     }
 
     fn lane(&self, lane: usize) -> &AtomicUsize {
@@ -149,9 +147,13 @@ mod tests {
         }
     }
 
+    fn half() -> Share {
+        "50%".parse().unwrap()
+    }
+
     #[test]
     fn one_selection_has_half_of_the_requests_and_the_rest_is_for_others() {
-        let admission = Arc::new(Admission::new(8, 1_000));
+        let admission = Arc::new(Admission::new(8, half(), 1_000));
         let enter = |name: &str| admission.enter(&selection(name), 1);
         let slow: Vec<_> = (0..4).map(|_| enter("slow").unwrap()).collect();
         assert_eq!(enter("slow").err().unwrap().code(), Code::ResourceExhausted);
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn entities_are_counted_over_all_and_a_single_request_always_goes() {
-        let admission = Arc::new(Admission::new(8, 100));
+        let admission = Arc::new(Admission::new(8, half(), 100));
         let large = admission.enter(&selection("a"), 1_000).unwrap();
         assert_eq!(
             admission.enter(&selection("b"), 1).err().unwrap().code(),

@@ -38,6 +38,6 @@ mod tests;
 
 pub use calls::{Sampler, SamplerError};
 pub use client::Client;
-pub use config::ServerConfig;
+pub use config::{ServerConfig, Share, ShareError};
 pub use server::{ServeError, Server, Stopped, serve};
 pub use status::{CAUSE_KEY, FAULT_KEY};

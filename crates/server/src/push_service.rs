@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, stream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use vintner_ops::{Operations, api::PushRequest};
 use vintner_proto::v1::{self, push_service_server::PushService};
@@ -17,6 +18,8 @@ use crate::{
 pub(crate) struct PushHandlers {
     pub(crate) ops: Arc<dyn Operations>,
     pub(crate) max_batch: usize,
+    /// The service stops: streams take no new push, and end when they have answered the one that they took.
+    pub(crate) draining: CancellationToken,
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<v1::PushResponse, Status>> + Send>>;
@@ -38,13 +41,15 @@ impl PushService for PushHandlers {
         requests: Request<Streaming<v1::PushRequest>>,
     ) -> Result<Response<Answers>, Status> {
         let (ops, max_batch) = (Arc::clone(&self.ops), self.max_batch);
+        let draining = self.draining.clone();
         // One after the other: a later push must not be written when an earlier one was not.
         let answers = stream::unfold(Some(requests.into_inner()), move |requests| {
-            let ops = Arc::clone(&ops);
+            let (ops, draining) = (Arc::clone(&ops), draining.clone());
             async move {
                 let mut requests = requests?;
                 let pushed = async {
-                    let Some(request) = requests.message().await? else {
+                    let taken = draining.run_until_cancelled(requests.message()).await;
+                    let Some(request) = taken.unwrap_or_else(|| Err(status::stopping()))? else {
                         return Ok(None);
                     };
                     let request = checked(request, max_batch)?;

@@ -210,7 +210,11 @@ impl Server {
         let calls = Calls::new(config.slow_call, sampler);
         let rules = Rules::new(config.max_concurrent, config.max_message_bytes, calls);
         let rules = Arc::new(rules);
-        let admission = Admission::new(config.max_concurrent, config.max_concurrent_entities);
+        let admission = Admission::new(
+            config.max_concurrent,
+            config.selection_share,
+            config.max_concurrent_entities,
+        );
         let admission = Arc::new(admission);
         let metrics = Metrics::new(Sources {
             rules: Arc::clone(&rules),
@@ -278,10 +282,9 @@ impl Server {
     }
 }
 
-/// One connection may have a quarter of all calls, so that one client leaves room for others. Its further calls wait at
-/// the client's side.
+/// How many calls of one connection are let through at one time. Its further calls wait at the client's side.
 fn streams_of_one_connection(config: &ServerConfig) -> Option<u32> {
-    u32::try_from((config.max_concurrent / 4).max(1)).ok()
+    u32::try_from(config.connection_share.of(config.max_concurrent)).ok()
 }
 
 /// All services, without health and reflection.
@@ -302,6 +305,7 @@ pub(crate) fn services(
     let push = PushHandlers {
         ops: ops(),
         max_batch: config.max_batch,
+        draining: rules.draining.clone(),
     };
     let flight = FlightHandlers {
         ops: ops(),

@@ -7,6 +7,7 @@
 //! | stale | `ABORTED` | plans again, then retries |
 //! | behind | `FAILED_PRECONDITION` | brings the store up, then retries |
 //! | busy | `RESOURCE_EXHAUSTED` | retries as it is, later |
+//! | full | `RESOURCE_EXHAUSTED` | makes room in the store, then retries as it is |
 //! | store | `UNAVAILABLE` | retries as it is, later |
 //! | internal | `INTERNAL` | reports it |
 //!
@@ -45,7 +46,7 @@ pub(crate) fn from_error(error: &OpsError) -> Status {
         Fault::NotFound => Code::NotFound,
         Fault::Stale => Code::Aborted,
         Fault::Behind => Code::FailedPrecondition,
-        Fault::Busy => Code::ResourceExhausted,
+        Fault::Busy | Fault::Full => Code::ResourceExhausted,
         Fault::Store => Code::Unavailable,
         Fault::Internal => Code::Internal,
     };
@@ -56,7 +57,7 @@ pub(crate) fn from_error(error: &OpsError) -> Status {
         | Fault::Stale
         | Fault::Behind
         | Fault::Busy => cause_of(error),
-        Fault::Store | Fault::Internal => {
+        Fault::Full | Fault::Store | Fault::Internal => {
             let request_id = of_this_call();
             tracing::error!(request_id, fault = word(error.fault), error = %error.chain(), "a call failed");
             None
@@ -124,7 +125,7 @@ pub(crate) fn too_busy(limit: usize) -> Status {
         Fault::Store,
         &format!(
             "the service is busy with {limit} calls, which is as many as it takes at once; \
-             try again later, or raise its limit"
+             try again later, or raise its limit (`serve --max-calls`)"
         ),
     )
 }
@@ -136,7 +137,7 @@ pub(crate) fn too_busy_with(limit: usize) -> Status {
         Fault::Store,
         &format!(
             "the service is busy with {limit} requests for the same features, which is as many as it takes at once, \
-             so that other features are still answered; try again later"
+             so that other features are still answered; try again later, or raise the share (`serve --selection-share`)"
         ),
     )
 }
@@ -147,7 +148,8 @@ pub(crate) fn too_many_entities_at_once(limit: usize) -> Status {
         Code::ResourceExhausted,
         Fault::Store,
         &format!(
-            "the service is looking up {limit} entities, which is as many as it takes at once; try again later"
+            "the service is looking up {limit} entities, which is as many as it takes at once; try again later, \
+             or raise its limit (`serve --max-entities-at-once`)"
         ),
     )
 }
@@ -159,7 +161,7 @@ pub(crate) fn too_large(limit: usize) -> Status {
         Fault::Request,
         &format!(
             "a message of the request is larger than {limit} bytes, which is the service's limit; \
-             send less at once (fewer entities, smaller record batches), or raise the limit"
+             send less at once (fewer entities, smaller record batches), or raise the limit (`serve --max-message`)"
         ),
     )
 }
@@ -171,7 +173,7 @@ pub(crate) fn too_many_entities(entities: usize, limit: usize) -> Status {
         Fault::Request,
         &format!(
             "the request asks for {entities} entities, and the service's limit is {limit}; \
-             split it into several requests, or raise the limit"
+             split it into several requests, or raise the limit (`serve --max-entities`)"
         ),
     )
 }
@@ -183,7 +185,7 @@ pub(crate) fn too_many_rows(rows: usize, limit: usize) -> Status {
         Fault::Request,
         &format!(
             "the push has {rows} rows, and the service's limit is {limit}; \
-             split it into several pushes, or raise the limit"
+             split it into several pushes, or raise the limit (`serve --max-entities`)"
         ),
     )
 }
@@ -294,6 +296,7 @@ const fn word(fault: Fault) -> &'static str {
         Fault::Stale => "stale",
         Fault::Behind => "behind",
         Fault::Busy => "busy",
+        Fault::Full => "full",
         Fault::Data => "data",
         Fault::Store => "store",
         Fault::Internal => "internal",
@@ -308,6 +311,7 @@ fn fault_in(metadata: &MetadataMap) -> Option<Fault> {
         Fault::Stale,
         Fault::Behind,
         Fault::Busy,
+        Fault::Full,
         Fault::Data,
         Fault::Store,
         Fault::Internal,

@@ -238,6 +238,18 @@ impl RedisServer {
             .unwrap_or_else(|err| panic!("{words:?} at {}: {err}", self.address()))
     }
 
+    /// Whether the server answers a PING as it should, and not with an error, such as that it loads its data.
+    pub fn answers(&self) -> bool {
+        let client = redis::Client::open(self.url()).expect("a Redis URL");
+        let connection = client.get_connection_with_timeout(Duration::from_secs(1));
+        connection.is_ok_and(|mut connection| {
+            redis::cmd("PING")
+                .query::<String>(&mut connection)
+                .as_deref()
+                == Ok("PONG")
+        })
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
@@ -390,24 +402,14 @@ fn free_port(attempt: usize) -> u16 {
 mod tests {
     use super::*;
 
-    fn answers(server: &RedisServer) -> bool {
-        let client = redis::Client::open(server.url()).unwrap();
-        client.get_connection().is_ok_and(|mut connection| {
-            redis::cmd("PING")
-                .query::<String>(&mut connection)
-                .as_deref()
-                == Ok("PONG")
-        })
-    }
-
     #[test]
     fn a_server_answers_until_it_is_killed_and_again_after_a_restart() {
         let mut server = RedisServer::start();
-        assert!(answers(&server));
+        assert!(server.answers());
         server.kill();
-        assert!(!answers(&server));
+        assert!(!server.answers());
         server.restart();
-        assert!(answers(&server));
+        assert!(server.answers());
     }
 
     #[test]

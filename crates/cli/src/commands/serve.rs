@@ -23,15 +23,11 @@ pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure
             "`serve` opens the stores itself; leave out --server",
         ));
     }
+    let config = config(args)?;
     allocator::give_back_late();
     // What of the traces is not sent yet is sent when everything else has ended.
     let (_traces, sampler) = telemetry::begin(args.log_format)?.unzip();
 
-    let config = ServerConfig {
-        listen: args.listen,
-        slow_call: Duration::from_micros(args.slow_call.micros()),
-        ..ServerConfig::default()
-    };
     let operations = Arc::new(deployment::open_local(global)?);
     let (tell, readiness) = watch::channel(Local::not_asked_yet());
     let mut server = vintner_server::Server::bind(config)
@@ -61,6 +57,29 @@ pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure
     served.map_err(serve_error)?;
     output::say("stopped");
     Ok(Exit::Done)
+}
+
+/// The settings of the server.
+fn config(args: &Serve) -> Result<ServerConfig, Failure> {
+    let limits = &args.limits;
+    let (of_one, of_all) = (limits.max_entities.get(), limits.max_entities_at_once.get());
+    if of_one > of_all {
+        return Err(Failure::input(format!(
+            "--max-entities {of_one} is more than --max-entities-at-once {of_all}: a request of so many entities would be \
+             answered only while there is no other; lower the first or raise the second"
+        )));
+    }
+    Ok(ServerConfig {
+        listen: args.listen,
+        slow_call: Duration::from_micros(args.slow_call.micros()),
+        max_concurrent: limits.max_calls.get(),
+        selection_share: limits.selection_share,
+        connection_share: limits.connection_share,
+        max_batch: of_one,
+        max_concurrent_entities: of_all,
+        max_message_bytes: limits.max_message,
+        ..ServerConfig::default()
+    })
 }
 
 /// Deletes the online rows of view versions that are retired, from time to time, slowly.

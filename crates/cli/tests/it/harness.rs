@@ -2,9 +2,12 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value as Json;
@@ -12,6 +15,9 @@ use tempfile::TempDir;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_vintner");
+
+/// How long what must come may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A feature repo in a temporary folder.
 pub(crate) struct Repo {
@@ -198,7 +204,17 @@ impl Repo {
             url.starts_with("http://127.0.0.1:"),
             "the service says {line:?}"
         );
-        Service { child, url }
+        let mut stderr = child.stderr.take().unwrap();
+        let log = thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        });
+        Service {
+            child,
+            url,
+            log: Some(log),
+        }
     }
 }
 
@@ -222,12 +238,56 @@ impl From<Output> for Ended {
 pub(crate) struct Service {
     child: Child,
     pub(crate) url: String,
+    /// Reads what is said on stderr: a service that nobody hears would stop when the pipe is full.
+    log: Option<JoinHandle<String>>,
 }
 
 impl Service {
     /// Asks the service to stop, and waits until it has.
-    pub(crate) fn stop(mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
+    pub(crate) fn stop(self) -> Option<i32> {
+        self.stop_with_log().0
+    }
+
+    /// The id of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The body of a page, with its status.
+    pub(crate) fn page(&self, path: &str) -> (u16, String) {
+        let address = self.url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+        (
+            status,
+            if chunked {
+                joined(body)
+            } else {
+                body.to_owned()
+            },
+        )
+    }
+
+    /// How many calls the service works on.
+    pub(crate) fn in_flight(&self) -> f64 {
+        let metrics = self.page("/metrics").1;
+        let mut lines = metrics.lines();
+        let found = lines.find_map(|line| line.strip_prefix("vintner_grpc_requests_in_flight "));
+        found.unwrap().parse().unwrap()
+    }
+
+    /// As [`Self::stop`], and what was said on stderr.
+    pub(crate) fn stop_with_log(mut self) -> (Option<i32>, String) {
+        let id = self.id().to_string();
         assert!(
             Command::new("kill")
                 .args(["-TERM", &id])
@@ -235,18 +295,9 @@ impl Service {
                 .unwrap()
                 .success()
         );
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Service {
-    /// As [`Self::stop`], and what was said on stderr.
-    pub(crate) fn stop_with_log(mut self) -> (Option<i32>, String) {
-        let mut stderr = self.child.stderr.take().unwrap();
-        let code = self.stop();
-        let mut log = String::new();
-        stderr.read_to_string(&mut log).unwrap();
-        (code, log)
+        let code = self.child.wait().unwrap().code();
+        let log = self.log.take().unwrap();
+        (code, log.join().unwrap())
     }
 }
 
@@ -255,6 +306,27 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The body of an answer that came in chunks.
+fn joined(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+/// Waits for what must come, and says how long it took.
+pub(crate) fn until(what: &str, mut comes: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !comes() {
+        assert!(began.elapsed() < PATIENCE, "{what} does not come");
+        std::thread::yield_now();
+    }
+    began.elapsed()
 }
 
 /// A folder of this crate.

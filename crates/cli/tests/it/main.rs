@@ -7,8 +7,10 @@
 )]
 
 mod bad_input;
+mod care;
 mod datasets;
 mod explain;
+mod faults;
 mod foreign_readers;
 mod harness;
 mod interrupt;
@@ -18,6 +20,7 @@ mod linting;
 mod main_job;
 mod maintenance;
 mod observability;
+mod overload;
 mod push;
 mod s3;
 mod spine;

@@ -4,11 +4,10 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
+    io::Write as _,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use opentelemetry::{
@@ -32,55 +31,7 @@ use vintner_registry::selection::{FeatureRequest, NameStyle};
 use vintner_server::Client;
 use vintner_testkit::redis::RedisServer;
 
-use crate::harness::{Repo, Service, here};
-
-/// How long what must come may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The body of a page, with its status.
-fn page(service: &Service, path: &str) -> (u16, String) {
-    let address = service.url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
-    (
-        status,
-        if chunked {
-            joined(body)
-        } else {
-            body.to_owned()
-        },
-    )
-}
-
-/// The body of an answer that came in chunks.
-fn joined(mut body: &str) -> String {
-    let mut whole = String::new();
-    while let Some((size, rest)) = body.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).unwrap();
-        whole.push_str(&rest[..size]);
-        body = rest[size..].trim_start_matches("\r\n");
-    }
-    whole
-}
-
-/// Waits for what must come, and says how long it took.
-fn until(what: &str, mut comes: impl FnMut() -> bool) -> Duration {
-    let began = Instant::now();
-    while !comes() {
-        assert!(began.elapsed() < PATIENCE, "{what} does not come");
-        std::thread::yield_now();
-    }
-    began.elapsed()
-}
+use crate::harness::{Repo, Service, here, until};
 
 /// A repo whose online store is this Redis, applied.
 fn repo_on(redis: &RedisServer) -> Repo {
@@ -113,10 +64,11 @@ fn a_service_starts_without_redis_and_is_ready_while_redis_answers() {
     repo.done(&["materialize"]);
     redis.kill();
     let service = repo.serve();
-    let ready = || page(&service, "/readyz").0 == 200;
-    assert_eq!(page(&service, "/healthz"), (200, "alive\n".to_owned()));
+    let ready = || service.page("/readyz").0 == 200;
+    assert_eq!(service.page("/healthz"), (200, "alive\n".to_owned()));
     until("that Redis is missed", || {
-        page(&service, "/readyz")
+        service
+            .page("/readyz")
             .1
             .contains("the online store redis://")
     });
@@ -131,18 +83,10 @@ fn a_service_starts_without_redis_and_is_ready_while_redis_answers() {
         // A second is what is promised; the rest is for a machine that is busy.
         assert!(took < Duration::from_secs(3), "ready after {took:?}");
         assert_eq!(get_online(&repo, &service), Some(0));
-        assert!(
-            page(&service, "/metrics")
-                .1
-                .contains("\nvintner_ready 1.0\n")
-        );
+        assert!(service.page("/metrics").1.contains("\nvintner_ready 1.0\n"));
         redis.kill();
         until("that Redis is missed", || !ready());
-        assert!(
-            page(&service, "/metrics")
-                .1
-                .contains("\nvintner_ready 0.0\n")
-        );
+        assert!(service.page("/metrics").1.contains("\nvintner_ready 0.0\n"));
     }
     assert_eq!(service.stop(), Some(0));
 }
@@ -168,7 +112,7 @@ fn alerts_and_the_dashboard_speak_of_metrics_that_there_are() {
     repo.done(&["materialize", "--server", &service.url]);
     until("an answer", || get_online(&repo, &service) == Some(0));
     until("freshness", || {
-        let metrics = page(&service, "/metrics").1;
+        let metrics = service.page("/metrics").1;
         [
             "vintner_view_newest_event_age_seconds{",
             "vintner_view_last_success_age_seconds{",
@@ -179,11 +123,11 @@ fn alerts_and_the_dashboard_speak_of_metrics_that_there_are() {
     until("a hit of the near cache", || {
         let hits = "vintner_near_cache_lookups_total{view=\"customer_profile@1\",result=\"hit\"} ";
         get_online(&repo, &service);
-        let metrics = page(&service, "/metrics").1;
+        let metrics = service.page("/metrics").1;
         let hits = metrics.lines().find_map(|line| line.strip_prefix(hits));
         hits.is_some_and(|hits| hits != "0")
     });
-    let (status, metrics) = page(&service, "/metrics");
+    let (status, metrics) = service.page("/metrics");
     assert_eq!(status, 200);
     let samples = metrics.lines().filter(|line| !line.starts_with('#'));
     let there: BTreeSet<String> = samples
@@ -235,13 +179,13 @@ fn alerts_and_the_dashboard_speak_of_metrics_that_there_are() {
     }
     // An entity is never told of, and neither is the project's secret place.
     assert!(!metrics.contains("customer_id"), "{metrics}");
-    promtool(&metrics);
+    promtool(&["check", "metrics"], &metrics);
 }
 
-/// Prometheus' own check of names and forms.
-fn promtool(metrics: &str) {
+/// Prometheus' own checks.
+fn promtool(args: &[&str], input: &str) {
     let started = Command::new("promtool")
-        .args(["check", "metrics"])
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -250,7 +194,7 @@ fn promtool(metrics: &str) {
         #[expect(clippy::print_stderr, reason = "what is skipped is said")]
         {
             eprintln!(
-                "SKIPPED: promtool is not installed, so it does not check the metrics (Debian: prometheus)"
+                "SKIPPED: promtool is not installed, so there is no {args:?} (Debian: prometheus)"
             );
         }
         return;
@@ -259,7 +203,7 @@ fn promtool(metrics: &str) {
         .stdin
         .take()
         .unwrap()
-        .write_all(metrics.as_bytes())
+        .write_all(input.as_bytes())
         .unwrap();
     let checked = checking.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&checked.stderr);
@@ -269,6 +213,34 @@ fn promtool(metrics: &str) {
     );
 }
 
+/// Prometheus takes the configuration that docker-compose.yml gives it, it scrapes the address that the service there
+/// listens on, and everything that is mounted is there.
+#[test]
+fn the_monitoring_of_docker_compose_fits_the_service() {
+    let root = here("../..");
+    let compose = fs::read_to_string(root.join("docker-compose.yml")).unwrap();
+    let mounted = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- ./"));
+    let mounted: Vec<_> = mounted.filter_map(|line| line.split(':').next()).collect();
+    assert!(mounted.len() >= 5, "{mounted:?}");
+    for path in mounted {
+        assert!(root.join(path).exists(), "docker-compose.yml mounts {path}");
+    }
+    let listen = compose
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("command: [serve, --listen, "));
+    let listen = listen.unwrap().trim_end_matches(']');
+    let file = root.join("deploy/prometheus/prometheus.yml");
+    let scrapes = fs::read_to_string(&file).unwrap();
+    assert!(scrapes.contains("job_name: vintner\n"), "{scrapes}");
+    assert!(
+        scrapes.contains(&format!("targets: [{listen}]")),
+        "{scrapes}"
+    );
+    promtool(&["check", "config", file.to_str().unwrap()], "");
+}
+
 #[test]
 fn a_view_that_is_deleted_is_told_of_no_more() {
     let redis = RedisServer::start();
@@ -276,7 +248,7 @@ fn a_view_that_is_deleted_is_told_of_no_more() {
     let service = repo.serve();
     repo.done(&["materialize", "--server", &service.url]);
     until("an answer", || get_online(&repo, &service) == Some(0));
-    assert!(page(&service, "/metrics").1.contains("customer_orders@1"));
+    assert!(service.page("/metrics").1.contains("customer_orders@1"));
     let definitions = fs::read_to_string(repo.path("features.yaml")).unwrap();
     let without: Vec<_> = definitions
         .split("---\n")
@@ -288,12 +260,13 @@ fn a_view_that_is_deleted_is_told_of_no_more() {
     repo.write("features.yaml", &without);
     repo.done(&["apply", "--yes"]);
     until("the new version", || {
-        page(&service, "/metrics")
+        service
+            .page("/metrics")
             .1
             .contains("\nvintner_registry_version 2.0\n")
     });
     until("that it is gone", || {
-        !page(&service, "/metrics").1.contains("customer_orders@1")
+        !service.page("/metrics").1.contains("customer_orders@1")
     });
     assert_eq!(get_online(&repo, &service), Some(0));
 }
@@ -416,7 +389,7 @@ fn a_json_log_has_an_object_a_line_and_the_id_of_what_failed() {
     let mut redis = RedisServer::start();
     let repo = repo_on(&redis);
     let service = repo.serve_with(&["--log-format", "json"]);
-    until("readiness", || page(&service, "/readyz").0 == 200);
+    until("readiness", || service.page("/readyz").0 == 200);
     redis.kill();
     let asked = [
         "get-online",

@@ -24,14 +24,14 @@ const NOW: &str = "2026-04-01T00:00:00Z";
 const CUSTOMERS: i64 = 40;
 
 /// A deployment whose online store can be reached around Vintner.
-struct World {
-    repo: Repo,
-    redis: Option<RedisServer>,
+pub(crate) struct World {
+    pub(crate) repo: Repo,
+    pub(crate) redis: Option<RedisServer>,
 }
 
 impl World {
     /// One with each kind of store, applied and materialized.
-    fn each(change: impl Fn(&Repo)) -> [Self; 2] {
+    pub(crate) fn each(change: impl Fn(&Repo)) -> [Self; 2] {
         [None, Some(RedisServer::start())].map(|redis| {
             let repo = Repo::new().at(NOW);
             if let Some(redis) = &redis {
@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Everything that is stored of customers, by id.
-    fn rows(&self, view: &str) -> Vec<(i64, Option<Vec<u8>>)> {
+    pub(crate) fn rows(&self, view: &str) -> Vec<(i64, Option<Vec<u8>>)> {
         let ids: Vec<_> = (1..10).chain(100..100 + CUSTOMERS).chain([9001]).collect();
         let keys: Vec<_> = ids.iter().map(|id| key(*id)).collect();
         let view: ViewId = view.parse().unwrap();
@@ -111,7 +111,7 @@ impl World {
     }
 
     /// One difference of each kind.
-    fn spoil(&self) {
+    pub(crate) fn spoil(&self) {
         self.tamper(100, |_| None);
         self.tamper(101, |row| Some(at(row, "2026-01-05T07:59:59.999999Z")));
         self.tamper(102, |row| Some(at(row, "2026-01-05T08:00:00.000001Z")));
@@ -385,7 +385,7 @@ fn the_online_store_is_filled_from_the_tables_alone() {
 }
 
 /// Takes the views and services that nothing needs any more out of the repo.
-fn without_profiles(repo: &Repo) {
+pub(crate) fn without_profiles(repo: &Repo) {
     let text = std::fs::read_to_string(repo.path("features.yaml")).unwrap();
     let objects = text.split("---\n").filter(|object| {
         !object.contains("name: customer_profile") && !object.contains("kind: feature_service")
@@ -394,7 +394,7 @@ fn without_profiles(repo: &Repo) {
     repo.done(&["apply", "--yes"]);
 }
 
-fn is_empty(world: &World, view: &str) -> bool {
+pub(crate) fn is_empty(world: &World, view: &str) -> bool {
     world.rows(view).iter().all(|(_, row)| row.is_none())
 }
 

@@ -33,7 +33,7 @@ pub(super) fn probe(environment: &Environment) -> Result<Probe, OnlineError> {
     let rows = environment.read("count rows", |txn, databases| databases.rows.len(txn))?;
     Ok(Probe {
         latencies: latencies.map(median),
-        clock: None,
+        clocks: Vec::new(),
         facts: vec![("rows".to_owned(), rows.to_string())],
     })
 }

@@ -46,7 +46,7 @@ pub(super) async fn probe(servers: &Servers) -> Result<Probe, Failure> {
             times.push(timed(servers, &key, call).await?);
         }
     }
-    let (mut facts, mut clock) = (Vec::new(), None);
+    let (mut facts, mut clocks) = (Vec::new(), Vec::new());
     for server in within(servers.primaries()).await? {
         let of = match server.node() {
             Some(address) => format!(" of {address}"),
@@ -55,11 +55,11 @@ pub(super) async fn probe(servers: &Servers) -> Result<Probe, Failure> {
         let told = within(describe(&server)).await?;
         let told = told.into_iter();
         facts.extend(told.map(|(name, value)| (format!("{name}{of}"), value)));
-        clock = Some(within(time(&server)).await?);
+        clocks.push((of, within(time(&server)).await?));
     }
     Ok(Probe {
         latencies: latencies.map(median),
-        clock,
+        clocks,
         facts,
     })
 }

@@ -84,17 +84,18 @@ pub(super) async fn online(
                 .latencies
                 .extend(times.map(|(name, time)| (name.to_owned(), micros(time))));
             found.facts.extend(probe.facts);
-            if let Some(theirs) = probe.clock {
-                let difference = apart(theirs, clock.now());
+            let now = clock.now();
+            for (of, theirs) in probe.clocks {
+                let difference = apart(theirs, now);
                 found.facts.push((
-                    "clock difference".to_owned(),
+                    format!("clock difference{of}"),
                     format!("{} ms", difference / 1000),
                 ));
                 if difference > CLOCK_TOLERANCE_MICROS {
                     warn(
                         &mut found,
                         format!(
-                            "its clock and this machine's are {} ms apart, so that rows expire at other times than \
+                            "the clock{of} and this machine's are {} ms apart, so that rows expire at other times than \
                              they should; set both by NTP",
                             difference / 1000
                         ),

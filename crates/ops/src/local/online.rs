@@ -196,5 +196,9 @@ pub(super) fn not_online(view: &ViewId) -> OpsError {
 /// The online store's errors, by whose fault they are. What it refuses has been checked before, so nothing that a
 /// request can hold is among them.
 pub(super) fn online_error(error: OnlineError) -> OpsError {
-    OpsError::from_error(Fault::Store, error)
+    let fault = match error {
+        OnlineError::Full { .. } => Fault::Full,
+        _ => Fault::Store,
+    };
+    OpsError::from_error(fault, error)
 }

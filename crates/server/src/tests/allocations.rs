@@ -118,7 +118,7 @@ async fn a_request_asks_the_allocator_a_bounded_number_of_times() {
     let handlers = OnlineHandlers {
         ops: Arc::new(deployment(folder.path()).await),
         max_batch: 1_000,
-        admission: Arc::new(Admission::new(8, 1_000)),
+        admission: Arc::new(Admission::new(8, "50%".parse().unwrap(), 1_000)),
         draining: CancellationToken::new(),
     };
     for (entities, most) in [(1, 75), (ENTITIES, 200)] {

@@ -30,6 +30,9 @@ async fn every_fault_has_its_code_and_comes_back_with_its_message() {
         (Fault::NotFound, Code::NotFound, "not_found", true),
         (Fault::Stale, Code::Aborted, "stale", true),
         (Fault::Data, Code::InvalidArgument, "data", true),
+        (Fault::Behind, Code::FailedPrecondition, "behind", true),
+        (Fault::Busy, Code::ResourceExhausted, "busy", true),
+        (Fault::Full, Code::ResourceExhausted, "full", false),
         (Fault::Store, Code::Unavailable, "store", false),
         (Fault::Internal, Code::Internal, "internal", false),
     ] {

@@ -336,7 +336,7 @@ async fn a_record_batch_that_is_too_large_is_told_the_limit() {
         .await
         .unwrap_err();
     assert_eq!(error.fault, Fault::Request);
-    insta::assert_snapshot!(error.message, @"a message of the request is larger than 20000 bytes, which is the service's limit; send less at once (fewer entities, smaller record batches), or raise the limit");
+    insta::assert_snapshot!(error.message, @"a message of the request is larger than 20000 bytes, which is the service's limit; send less at once (fewer entities, smaller record batches), or raise the limit (`serve --max-message`)");
     service.stop().await;
 }
 

@@ -69,7 +69,7 @@ async fn a_deadline_stops_the_work() {
     let config = ServerConfig::default();
     let calls = Calls::new(config.slow_call, None);
     let rules = Arc::new(Rules::new(8, config.max_message_bytes, calls));
-    let admission = Arc::new(Admission::new(8, 8));
+    let admission = Arc::new(Admission::new(8, config.selection_share, 8));
     let services = services(&ops, &config, &rules, admission);
     let guard = Guard::new(services, Arc::clone(&rules));
     let mut client = RegistryServiceClient::new(guard);
@@ -158,7 +158,7 @@ async fn a_message_that_is_too_large_is_told_the_limit() {
     assert!(client.check(&files(900)).await.is_ok());
     let error = client.check(&files(1000)).await.unwrap_err();
     assert_eq!(error.fault, Fault::Request);
-    insta::assert_snapshot!(error.message, @"a message of the request is larger than 1000 bytes, which is the service's limit; send less at once (fewer entities, smaller record batches), or raise the limit");
+    insta::assert_snapshot!(error.message, @"a message of the request is larger than 1000 bytes, which is the service's limit; send less at once (fewer entities, smaller record batches), or raise the limit (`serve --max-message`)");
 
     let mut raw = OnlineServiceClient::new(service.channel().await);
     let message = v1::GetOnlineFeaturesRequest {
@@ -185,14 +185,14 @@ async fn a_batch_that_is_too_large_is_told_the_limit() {
     fake.calls();
     let error = client.get_online(online(4)).await.unwrap_err();
     assert_eq!(error.fault, Fault::Request);
-    insta::assert_snapshot!(error.message, @"the request asks for 4 entities, and the service's limit is 3; split it into several requests, or raise the limit");
+    insta::assert_snapshot!(error.message, @"the request asks for 4 entities, and the service's limit is 3; split it into several requests, or raise the limit (`serve --max-entities`)");
     assert_eq!(fake.calls(), Vec::<String>::new());
 
     let pushes = [3, 3, 4, 3].map(super::push);
     assert!(client.push(&pushes[0]).await.is_ok());
     let error = client.push(&pushes[2]).await.unwrap_err();
     assert_eq!(error.fault, Fault::Request);
-    insta::assert_snapshot!(error.message, @"the push has 4 rows, and the service's limit is 3; split it into several pushes, or raise the limit");
+    insta::assert_snapshot!(error.message, @"the push has 4 rows, and the service's limit is 3; split it into several pushes, or raise the limit (`serve --max-entities`)");
     // Over a stream, what comes after it is not written.
     fake.calls();
     let answers = client.push_stream(futures::stream::iter(pushes)).await;
@@ -226,7 +226,7 @@ async fn calls_beyond_the_limit_are_refused_and_health_is_not() {
     let other = service.client().await;
     let error = soon(other.history(1)).await.unwrap_err();
     assert_eq!(error.fault, Fault::Store);
-    insta::assert_snapshot!(error.message, @"the service is busy with 1 calls, which is as many as it takes at once; try again later, or raise its limit");
+    insta::assert_snapshot!(error.message, @"the service is busy with 1 calls, which is as many as it takes at once; try again later, or raise its limit (`serve --max-calls`)");
     let mut health = tonic_health::pb::health_client::HealthClient::new(service.channel().await);
     let check = tonic_health::pb::HealthCheckRequest::default();
     assert!(health.check(check).await.is_ok());

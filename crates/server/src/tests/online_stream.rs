@@ -74,7 +74,7 @@ async fn every_request_has_its_answer_in_order_and_a_mistake_is_one_requests_own
     Err(
         (
             InvalidArgument,
-            "the request asks for 10001 entities, and the service's limit is 10000; split it into several requests, or raise the limit",
+            "the request asks for 10001 entities, and the service's limit is 10000; split it into several requests, or raise the limit (`serve --max-entities`)",
         ),
     )
     "#);

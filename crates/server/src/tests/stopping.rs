@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -68,6 +69,25 @@ async fn a_stream_in_flight_is_finished_and_nothing_new_is_taken() {
     assert_eq!(soon(run).await.unwrap().unwrap(), 1);
     let stopped = soon(service.served).await.unwrap().unwrap();
     assert_eq!(stopped, Stopped::Clean);
+}
+
+#[tokio::test]
+async fn a_stream_of_pushes_answers_the_one_it_has_taken_and_ends() {
+    let gate = Gate::new();
+    let fake = Fake::in_mood(Mood::Wait(Arc::clone(&gate)));
+    let (service, client) = service(&fake).await;
+    // The second one never comes, and the caller does not end the stream.
+    let pushes = stream::iter([super::push(1)]).chain(stream::pending());
+    let mut answers = client.push_stream(pushes).await.unwrap();
+    let first = tokio::spawn(async move { (answers.next().await, answers) });
+    soon(gate.entered.acquire()).await.unwrap().forget();
+    let stopped = tokio::spawn(service.stop());
+    gate.open.add_permits(1);
+    let (first, mut answers) = soon(first).await.unwrap();
+    assert_eq!(first.unwrap().unwrap().rows, 1);
+    let end = soon(answers.next()).await.unwrap().unwrap_err();
+    assert_eq!(end.fault, Fault::Store, "{end}");
+    assert_eq!(soon(stopped).await.unwrap(), Stopped::Clean);
 }
 
 #[tokio::test]
