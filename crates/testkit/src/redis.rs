@@ -1,14 +1,16 @@
 //! A real Redis server for one test: on a free port of its own, with a folder of its own, gone when it is dropped.
 //!
-//! [`RedisCluster`] and [`RedisSentinel`] are several of them; [`Proxy`] stands between a client and one, and breaks
+//! [`RedisCluster`] and [`RedisSentinel`] are several of them, [`RedisFleet`] is one or several; [`Proxy`] stands between a client and one, and breaks
 //! what passes; [`tls`] has certificates.
 
 mod cluster;
+mod fleet;
 mod proxy;
 mod sentinel;
 pub mod tls;
 
 pub use cluster::{NODES, PRIMARIES, RedisCluster};
+pub use fleet::RedisFleet;
 pub use proxy::Proxy;
 pub use sentinel::{MASTER, RedisSentinel};
 
