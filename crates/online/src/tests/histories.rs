@@ -249,6 +249,10 @@ impl Subject for Stored {
     async fn read_after(&mut self, _: i64, _: &[usize]) -> Option<Vec<Answer>> {
         None
     }
+
+    async fn training(&mut self, _: &[(usize, i64)]) -> Option<Vec<Option<i32>>> {
+        None
+    }
 }
 
 /// Checks histories on a store, each in a project of its own.

@@ -30,6 +30,17 @@ pub enum Level {
     Deployment,
 }
 
+/// What is known of the token of the last push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// The store has what it stands for, and knows it: it must be kept.
+    Kept,
+    /// The store has what it stands for, but may not be sure: it may be refused.
+    Unsure,
+    /// The store has lost something: it must be refused. Also where there is none.
+    Lost,
+}
+
 /// Rows while the server's own clock goes on are not held to the minute.
 const DRIFT: i64 = 5 * 60_000_000;
 /// What is rounded to milliseconds, many times.
@@ -46,8 +57,7 @@ pub struct Model {
     /// What is in the system of record.
     table: Vec<Row>,
     has_pushed: bool,
-    /// Whether there was a push, or a load, since the store may last have lost something.
-    keeps_tokens: bool,
+    token: Token,
 }
 
 impl Model {
@@ -60,7 +70,7 @@ impl Model {
             source: Vec::new(),
             table: Vec::new(),
             has_pushed: false,
-            keeps_tokens: false,
+            token: Token::Lost,
         }
     }
 
@@ -72,8 +82,9 @@ impl Model {
             }
             return;
         }
-        self.source.extend(rows);
-        let taken = self.source.iter().filter(|row| match range {
+        let known: Vec<Row> = rows.iter().map(|row| self.known(row)).collect();
+        self.source.extend(known);
+        let taken = self.source.iter().copied().filter(|row| match range {
             Range::News | Range::All => true,
             Range::Window(start, end) => (start..end).contains(&row.event),
         });
@@ -88,7 +99,9 @@ impl Model {
                 self.put(row);
             }
         }
-        self.keeps_tokens = true;
+        if self.has_pushed {
+            self.token = Token::Kept;
+        }
     }
 
     /// Whether a row can be pushed at a moment: none of the future, where there is a table.
@@ -98,8 +111,11 @@ impl Model {
 
     /// Rows are pushed. Says how many of them found a row that they do not replace.
     pub fn push(&mut self, rows: &[Row]) -> u64 {
-        self.table.extend(rows);
-        (self.has_pushed, self.keeps_tokens) = (true, true);
+        let known: Vec<Row> = rows.iter().map(|row| self.known(row)).collect();
+        self.table.extend(known);
+        if self.level == Level::Deployment {
+            (self.has_pushed, self.token) = (true, Token::Kept);
+        }
         let late = rows.iter().filter(|row| !self.put(**row));
         late.count() as u64
     }
@@ -111,19 +127,62 @@ impl Model {
         }
     }
 
-    /// The store has lost these online rows, and may not say that it has any push.
+    /// A server was emptied, and these online rows are gone.
     pub fn lose(&mut self, entities: &[usize]) {
         self.delete(entities);
-        self.keeps_tokens = false;
+        self.token = Token::Lost;
     }
 
-    /// Whether the token of the last push must be kept.
-    pub fn keeps_tokens(&self) -> bool {
-        self.has_pushed && self.keeps_tokens && self.level == Level::Deployment
+    /// A server was started again. It has what it had, but nobody can know that it does.
+    pub fn restarted(&mut self) {
+        if self.token == Token::Kept {
+            self.token = Token::Unsure;
+        }
+    }
+
+    /// What is known of the token of the last push.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// What a training row of an entity gets at a moment: the value of the greatest row of the table that counts then.
+    pub fn training(&self, entity: usize, at: i64) -> Option<i32> {
+        let rows = self.table.iter();
+        let rows = rows.filter(|row| row.entity == entity && row.event <= at);
+        let best = rows.max_by_key(|row| (row.event, row.created, row.value))?;
+        let age = i128::from(at) - i128::from(best.event);
+        let counts = self.ttl.is_none_or(|ttl| age <= i128::from(ttl));
+        best.value.filter(|_| counts)
+    }
+
+    /// Moments at which training rows are worth asking for: where rows begin and cease to count.
+    pub fn moments(&self) -> Vec<i64> {
+        let ttl = self.ttl.unwrap_or(0);
+        let around = |row: &Row| {
+            [
+                row.event - 1,
+                row.event,
+                row.event + ttl,
+                row.event + ttl + 1,
+            ]
+        };
+        let mut moments: Vec<i64> = self.table.iter().flat_map(around).collect();
+        moments.sort_unstable();
+        moments.dedup();
+        moments
+    }
+
+    /// A row as the level knows it: the layouts of rows are a store's.
+    fn known(&self, row: &Row) -> Row {
+        Row {
+            old_layout: row.old_layout && self.level == Level::Store,
+            ..*row
+        }
     }
 
     /// The greatest (event, created) stays; of equal ones the greater value, or the last one. Says whether it is this.
     fn put(&mut self, row: Row) -> bool {
+        let row = self.known(&row);
         let stays = self.online.get(&row.entity).is_some_and(|stored| {
             let (old, new) = ((stored.event, stored.created), (row.event, row.created));
             match self.level {
