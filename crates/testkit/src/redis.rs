@@ -375,6 +375,30 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until all replicas of a server, of which there must be one, have all that it has.
+fn wait_for_step(primary: &RedisServer) {
+    wait_until("the replicas have all", || {
+        let info: String = primary.command(&["INFO", "replication"]);
+        let field = |line: &str, name: &str| -> Option<u64> {
+            let rest = line.split_once(name)?.1;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok()
+        };
+        let whole = info
+            .lines()
+            .find_map(|line| field(line, "master_repl_offset:"));
+        let mut replicas = info
+            .lines()
+            .filter(|line| line.starts_with("slave") && line.contains("offset="));
+        let first = replicas.next();
+        first.is_some()
+            && first
+                .into_iter()
+                .chain(replicas)
+                .all(|line| field(line, ",offset=") == whole)
+    });
+}
+
 /// A port that nobody listens on at this moment.
 fn free_port(attempt: usize) -> u16 {
     let random = RandomState::new();

@@ -51,6 +51,8 @@ pub use url::{RedisUrl, RedisUrlError};
 #[cfg(test)]
 pub(crate) use self::keys::row_key;
 pub(crate) use self::server::field as info_field;
+#[cfg(test)]
+pub(crate) use self::slot::slot as slot_of;
 use self::{
     errors::Failure,
     keys::RowKeys,

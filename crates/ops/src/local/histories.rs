@@ -299,15 +299,15 @@ fn check(fleet: Option<RedisFleet>, histories: u32) {
 
 #[test]
 fn a_deployment_with_the_embedded_store_agrees_with_the_model_on_every_history() {
-    check(None, 12);
+    check(None, 20);
 }
 
 #[test]
 fn a_deployment_with_redis_agrees_with_the_model_on_every_history() {
-    check(Some(RedisFleet::one()), 12);
+    check(Some(RedisFleet::one()), 20);
 }
 
 #[test]
 fn a_deployment_with_a_cluster_agrees_with_the_model_on_every_history() {
-    check(Some(RedisFleet::cluster()), 12);
+    check(Some(RedisFleet::cluster()), 20);
 }

@@ -186,6 +186,35 @@ impl RedisCluster {
         self.wait_for_failover(slot, old);
     }
 
+    /// Waits until a primary's replicas have all that it has.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn wait_for_step(&self, primary: usize) {
+        super::wait_for_step(&self.nodes[primary]);
+    }
+
+    /// Kills a slot's owner, and makes its replica the owner at once. What the replica did not have is lost.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn kill_owner(&mut self, slot: u16) -> usize {
+        let old = self.owner(slot).expect("the slot is served");
+        let replica = self.replica_of(old);
+        self.nodes[old].kill();
+        self.nodes[replica].cont();
+        wait_until("the replica takes over", || {
+            // It may have to be told again, while the others do not answer.
+            let told = redis::cmd("CLUSTER")
+                .arg(&["FAILOVER", "FORCE"])
+                .exec(&mut self.nodes[replica].connection());
+            told.is_err()
+                || owner_by(&self.nodes[replica], slot).is_some_and(|id| id == self.ids[replica])
+        });
+        self.wait_for_failover(slot, old);
+        old
+    }
+
     /// The place of a primary's replica.
     ///
     /// # Panics
