@@ -133,11 +133,14 @@ impl RedisSentinel {
         );
     }
 
-    /// Waits until a server is a replica in step with the master.
+    /// Tells a server that it is a replica, as the sentinels do in their time, which is ten seconds; waits until it is one
+    /// in step with the master.
     ///
     /// # Panics
     /// When that takes too long.
     pub fn wait_for_replica(&self, index: usize) {
+        let master = self.servers[self.master()].port().to_string();
+        self.servers[index].command::<()>(&["REPLICAOF", "127.0.0.1", &master]);
         wait_until("the server is a replica in step", || {
             info(&self.servers[index], "role") == "slave"
                 && info(&self.servers[index], "master_link_status") == "up"
