@@ -72,8 +72,12 @@ pub struct Kill {
 pub enum Victim {
     /// The process that writes.
     Writer,
+    /// The same, when it has written to the table and not yet to the store; where there are servers.
+    WriterBetween,
     /// One of the store's servers, by a number that is taken modulo how many there are. It keeps what it acknowledged.
     Server(usize),
+    /// The same, but it loses all that it has: while a run goes on only, and another run follows.
+    Contents(usize),
 }
 
 /// Which times rows have.
@@ -92,20 +96,31 @@ impl Act {
     }
 }
 
-/// A history. It ends with the question what is stored.
+/// A history. Its rows have few times, of which there are more to choose from: each next to a boundary of a read at noon or
+/// a little later. So they tie, come out of order, and expire.
 pub fn history(times: Times) -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(times), 1..12)
+    let events = prop::sample::subsequence(events(times), 1..=4);
+    let created = prop::sample::subsequence(created(times), 1..=2);
+    (events, created).prop_flat_map(|times| prop::collection::vec(step(times), 1..12))
 }
 
-fn step(times: Times) -> impl Strategy<Value = Step> {
-    let victim = prop_oneof![Just(Victim::Writer), (0..3_usize).prop_map(Victim::Server)];
+/// The event times and the created times of a history.
+type Palette = (Vec<i64>, Vec<i64>);
+
+fn step(times: Palette) -> impl Strategy<Value = Step> {
+    let victim = prop_oneof![
+        Just(Victim::Writer),
+        Just(Victim::WriterBetween),
+        (0..3_usize).prop_map(Victim::Server),
+        (0..3_usize).prop_map(Victim::Contents),
+    ];
     let after = select(vec![0, 2, 5, 10, 20, 40]).prop_map(Duration::from_millis);
     let kill = (victim, after).prop_map(|(victim, after)| Kill { victim, after });
     (act(times), prop::option::weighted(0.12, kill)).prop_map(|(act, kill)| Step { act, kill })
 }
 
-fn act(times: Times) -> impl Strategy<Value = Act> {
-    let rows = move || prop::collection::vec(row(times), 1..5);
+fn act(times: Palette) -> impl Strategy<Value = Act> {
+    let rows = move || prop::collection::vec(row(times.clone()), 1..5);
     let range = prop_oneof![
         4 => Just(Range::News),
         1 => Just(Range::All),
@@ -127,13 +142,10 @@ fn act(times: Times) -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Few instants, each next to a boundary of a read at noon or a little later, so that rows tie, come out of order, and
-/// expire.
-fn event(times: Times) -> impl Strategy<Value = i64> {
+fn events(times: Times) -> Vec<i64> {
     let mut instants = vec![
-        -1,
-        0,
-        1,
+        NOON - TTL - GRACE - HOUR,
+        NOON - TTL - GRACE / 4,
         NOON - TTL - 1,
         NOON - TTL,
         NOON - TTL + 1,
@@ -141,23 +153,27 @@ fn event(times: Times) -> impl Strategy<Value = i64> {
         NOON,
         NOON + 1,
         NOON + HOUR,
-        NOON - TTL - GRACE - HOUR,
-        NOON - TTL - GRACE / 4,
+        -1,
+        0,
+        1,
     ];
     if times == Times::All {
         instants.extend([i64::MIN, i64::MAX]);
     }
-    select(instants)
+    instants
 }
 
-fn row(times: Times) -> impl Strategy<Value = Row> {
-    let created = match times {
+fn created(times: Times) -> Vec<i64> {
+    match times {
         Times::Near => vec![NOON - HOUR, NOON - 1, NOON],
         Times::All => vec![i64::MIN, 0, NOON, NOON + 1, i64::MAX],
-    };
+    }
+}
+
+fn row((events, created): Palette) -> impl Strategy<Value = Row> {
     (
         0..ENTITIES,
-        event(times),
+        select(events),
         select(created),
         prop::option::of(0..3),
         any::<bool>(),

@@ -52,6 +52,23 @@ impl RedisFleet {
         server.restart();
     }
 
+    /// Pauses all servers: they keep their connections and answer nothing.
+    pub fn stop(&self) {
+        self.servers().into_iter().for_each(RedisServer::stop);
+    }
+
+    /// Lets all go on after [`Self::stop`].
+    pub fn cont(&self) {
+        self.servers().into_iter().for_each(RedisServer::cont);
+    }
+
+    fn servers(&self) -> Vec<&RedisServer> {
+        match self {
+            Self::One(server) => vec![server],
+            Self::Cluster(cluster) => cluster.nodes().iter().collect(),
+        }
+    }
+
     /// Deletes everything that one of the servers has, and gives the keys that it had.
     ///
     /// # Panics
@@ -70,7 +87,7 @@ impl RedisFleet {
     ///
     /// # Panics
     /// When a server does not answer.
-    pub fn age(&mut self, project: &str, micros: i64) {
+    pub fn age(&self, project: &str, micros: i64) {
         const AGE: &str = "
             for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
                 local left = redis.call('PTTL', key)
@@ -78,11 +95,7 @@ impl RedisFleet {
                     redis.call('PEXPIRE', key, math.max(left - ARGV[2], 0))
                 end
             end";
-        let servers: Vec<&RedisServer> = match self {
-            Self::One(server) => vec![server],
-            Self::Cluster(cluster) => cluster.nodes().iter().take(PRIMARIES).collect(),
-        };
-        for server in servers {
+        for server in self.servers() {
             let mut script = redis::cmd("EVAL");
             script
                 .arg(AGE)

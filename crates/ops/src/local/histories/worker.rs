@@ -80,8 +80,14 @@ impl Worker {
 
     /// Kills it with SIGKILL, and starts another one in its place.
     pub(super) fn kill(&mut self) {
+        self.kill_and(|| ());
+    }
+
+    /// The same, with something to do before the other one starts.
+    pub(super) fn kill_and(&mut self, then: impl FnOnce()) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        then();
         let folder = self.folder.take();
         *self = Self::start();
         if let Some(folder) = folder {
