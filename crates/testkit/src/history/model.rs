@@ -159,11 +159,12 @@ impl Model {
     pub fn moments(&self) -> Vec<i64> {
         let ttl = self.ttl.unwrap_or(0);
         let around = |row: &Row| {
+            let end = row.event.saturating_add(ttl);
             [
-                row.event - 1,
+                row.event.saturating_sub(1),
                 row.event,
-                row.event + ttl,
-                row.event + ttl + 1,
+                end,
+                end.saturating_add(1),
             ]
         };
         let mut moments: Vec<i64> = self.table.iter().flat_map(around).collect();
