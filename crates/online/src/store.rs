@@ -35,7 +35,7 @@ pub trait OnlineStore: fmt::Debug + Send + Sync {
         lookups: &[Lookup<'_>],
     ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError>;
 
-    /// How far the rows of a view version have been loaded, and in which life of the store. Changes nothing.
+    /// How far the rows of a view version have been loaded, and in which life of the store. Changes nothing of the view.
     async fn load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError>;
 
     /// Begins to load rows of a view version, and says how far an earlier load has come. Any number of loads may go
@@ -117,8 +117,8 @@ pub struct Load {
     pub progress: Option<Vec<u8>>,
     /// Whether a load has ever begun, ended or not, since the view version was last forgotten: it may have rows.
     pub begun: bool,
-    /// What the store calls the time in which it keeps what it has acknowledged: since it was started, or made. Rows
-    /// that were acknowledged in another life may be gone. Empty when it has no name for it.
+    /// What the store calls the time in which it keeps what it has acknowledged: since it was started, made, or emptied.
+    /// Rows that were acknowledged in another life may be gone. Empty when it has no name for it.
     pub life: String,
 }
 

@@ -6,6 +6,8 @@ mod datasets;
 mod deployment;
 mod doctor;
 mod freshness;
+#[cfg(test)]
+mod histories;
 mod keys;
 mod maintenance;
 mod materialize;
@@ -19,6 +21,8 @@ mod tables;
 mod teardown;
 mod training;
 mod verify;
+#[cfg(test)]
+mod world;
 
 use std::{
     collections::BTreeSet,

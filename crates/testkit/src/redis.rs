@@ -1,14 +1,16 @@
 //! A real Redis server for one test: on a free port of its own, with a folder of its own, gone when it is dropped.
 //!
-//! [`RedisCluster`] and [`RedisSentinel`] are several of them; [`Proxy`] stands between a client and one, and breaks
+//! [`RedisCluster`] and [`RedisSentinel`] are several of them, [`RedisFleet`] is one or several; [`Proxy`] stands between a client and one, and breaks
 //! what passes; [`tls`] has certificates.
 
 mod cluster;
+mod fleet;
 mod proxy;
 mod sentinel;
 pub mod tls;
 
 pub use cluster::{NODES, PRIMARIES, RedisCluster};
+pub use fleet::RedisFleet;
 pub use proxy::Proxy;
 pub use sentinel::{MASTER, RedisSentinel};
 
@@ -383,6 +385,30 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::park_timeout(Duration::from_millis(10));
     }
+}
+
+/// Waits until all replicas of a server, of which there must be one, have all that it has.
+fn wait_for_step(primary: &RedisServer) {
+    wait_until("the replicas have all", || {
+        let info: String = primary.command(&["INFO", "replication"]);
+        let field = |line: &str, name: &str| -> Option<u64> {
+            let rest = line.split_once(name)?.1;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok()
+        };
+        let whole = info
+            .lines()
+            .find_map(|line| field(line, "master_repl_offset:"));
+        let mut replicas = info
+            .lines()
+            .filter(|line| line.starts_with("slave") && line.contains("offset="));
+        let first = replicas.next();
+        first.is_some()
+            && first
+                .into_iter()
+                .chain(replicas)
+                .all(|line| field(line, ",offset=") == whole)
+    });
 }
 
 /// A port that nobody listens on at this moment.

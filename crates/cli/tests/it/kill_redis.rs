@@ -64,7 +64,7 @@ impl Redis {
         Deployment {
             story,
             repo,
-            online: self.server.entries(database),
+            online: without(self.server.entries(database), b"vn:life"),
         }
     }
 }
@@ -159,7 +159,7 @@ fn redis_is_killed(options: &[&str], kept: bool) {
         }
 
         redis.server.restart();
-        let rows = redis.server.entries(database).len();
+        let rows = without(redis.server.entries(database), b"vn:life").len();
         assert!(kept || rows == 0, "{story}: it kept {rows} keys");
         partly += usize::from(rows > 1 && rows < deployments[0].online.len());
         repo.done(&MATERIALIZE);
@@ -262,10 +262,18 @@ fn a_run_inside_another_run_ends_as_one() {
     assert_alike(&deployments);
 }
 
-/// The rows of an online store, without the notes of how far it is loaded: those of a cluster say in which life they hold.
+/// Entries without those whose keys begin so.
+fn without(entries: Entries, prefix: &[u8]) -> Entries {
+    let entries = entries.into_iter();
+    entries
+        .filter(|(key, _)| !key.starts_with(prefix))
+        .collect()
+}
+
+/// The rows of an online store, without the marks of its servers and the notes of how far it is loaded: those of a cluster
+/// say in which life they hold.
 fn rows(entries: Entries) -> Entries {
-    let is_row = |key: &[u8]| !key.starts_with(b"vn:progress:");
-    entries.into_iter().filter(|(key, _)| is_row(key)).collect()
+    without(without(entries, b"vn:life"), b"vn:progress:")
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The near cache in front of a store whose reads wait to be told, so that every order of events can be had.
 
+mod failover;
 mod history;
 mod orders;
 mod processes;

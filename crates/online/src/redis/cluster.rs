@@ -5,6 +5,7 @@
 //! all nodes at once, one pipeline each; those that a node sends elsewhere are sent there, in their order.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -165,6 +166,11 @@ impl Cluster {
         Ok(self.learn().await?.owners())
     }
 
+    /// Slots that are served, `every` so many of them one, and one at least of each primary that is known.
+    pub(super) fn spread(&self, every: u16) -> Vec<u16> {
+        self.map.load().spread(every)
+    }
+
     /// Asks the nodes that are known, and the first ones, for the slots. The first answer counts.
     async fn learn(&self) -> Result<Arc<Map>, Failure> {
         let map = self
@@ -233,6 +239,25 @@ impl Map {
             .iter()
             .filter_map(|&owner| self.nodes.get(usize::from(owner)));
         nodes.cloned().collect()
+    }
+
+    /// See [`Cluster::spread`]. In ascending order.
+    fn spread(&self, every: u16) -> Vec<u16> {
+        let mut spread = BTreeSet::new();
+        let mut first = BTreeMap::new();
+        for (slot, &owner) in (0..).zip(&self.owners) {
+            if owner == NOBODY {
+                continue;
+            }
+            if slot % every == 0 {
+                spread.insert(slot);
+                first.insert(owner, None);
+            } else {
+                first.entry(owner).or_insert(Some(slot));
+            }
+        }
+        spread.extend(first.into_values().flatten());
+        spread.into_iter().collect()
     }
 
     /// A map that a node has told. Servers that are known keep their connections.

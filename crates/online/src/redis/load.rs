@@ -1,16 +1,17 @@
 //! How far a view has been loaded, and whether what was loaded is still there.
 //!
 //! A server acknowledges writes that it may lose: when it is killed, or when a replica takes its place that has not had
-//! them yet. So every load is tied to the life of the servers. Source: "A load that ends" in
+//! them yet, or when someone empties it. So every load is tied to the life of the servers. Source: "A load that ends" in
 //! `docs/formats/online-row.md`.
 
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use redis::Value;
 use vintner_core::{ProjectName, ViewId};
 
 use super::{
     errors::{Failure, bytes, integer, text},
     keys::progress_key,
+    mark::{MARK, marks},
     script::END_LOAD,
     server::{Server, field},
     servers::{Servers, within},
@@ -78,12 +79,12 @@ pub(super) async fn end(
             }
         };
         let mut command = redis::cmd("EVAL");
-        command
-            .arg(END_LOAD)
-            .arg(1)
-            .arg(&key)
-            .arg(checked)
-            .arg(note);
+        command.arg(END_LOAD);
+        match servers {
+            Servers::One(_) => command.arg(2).arg(&key).arg(MARK),
+            Servers::Cluster(_) => command.arg(1).arg(&key),
+        };
+        command.arg(checked).arg(note);
         let noted = integer(servers.send_one(key.as_bytes(), command).await?)?;
         Ok(noted == 1)
     })
@@ -130,12 +131,14 @@ fn progress_of(note: &[u8], life: &str) -> Option<Vec<u8>> {
 }
 
 /// The life of the servers: for each that has slots, which process it is (`run_id`) and which history its data has
-/// (`master_replid`). Both, since a process that was a replica meanwhile has another history.
+/// (`master_replid`); and the marks. A process that was a replica meanwhile has another history, and one that was
+/// emptied has lost its marks.
 async fn life(servers: &Servers) -> Result<String, Failure> {
     let primaries = servers.primaries().await?;
-    let mut lives = try_join_all(primaries.iter().map(|server| life_of(server))).await?;
+    let lives = try_join_all(primaries.iter().map(|server| life_of(server)));
+    let (mut lives, marks) = try_join(lives, marks(servers)).await?;
     lives.sort_unstable();
-    Ok(lives.join(","))
+    Ok(format!("{}:{marks}", lives.join(",")))
 }
 
 async fn life_of(server: &Server) -> Result<String, Failure> {

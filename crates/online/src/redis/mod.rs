@@ -3,7 +3,7 @@
 //! Keys, values, expiry and the scripts are described in `docs/formats/online-row.md`; how Redis should be set up in
 //! `docs/redis.md`. Start at [`servers`]: commands go in, answers come out. `server` is one server and its connections,
 //! `connect` makes one of them, `sentinel` and `cluster` find the servers; `fetch`, `write`, `replace`,
-//! `listing`, `load` and `check` are what is done with them; `tracked` names the servers to the near cache; `errors` says
+//! `listing`, `load` (with `mark`) and `check` are what is done with them; `tracked` names the servers to the near cache; `errors` says
 //! what the caller is told.
 //!
 //! * Holds always: every call can be repeated, and one whose connection is lost is, within its time; what was sent and
@@ -23,6 +23,7 @@ mod fetch;
 mod keys;
 mod listing;
 mod load;
+mod mark;
 mod pipe;
 mod probe;
 mod replace;
@@ -50,6 +51,8 @@ pub use url::{RedisUrl, RedisUrlError};
 #[cfg(test)]
 pub(crate) use self::keys::row_key;
 pub(crate) use self::server::field as info_field;
+#[cfg(test)]
+pub(crate) use self::slot::slot as slot_of;
 use self::{
     errors::Failure,
     keys::RowKeys,

@@ -43,14 +43,16 @@ end
 return 1
 ";
 
-/// Notes how far a load has come, unless rows of it may be gone: when the server's life is no longer that of ARGV[1],
-/// or when it was emptied and has no note of the load's beginning. With an empty ARGV[1] the life is not looked at.
+/// Notes how far a load has come, unless rows of it may be gone: when the server's life, with the mark in KEYS[2], is no
+/// longer that of ARGV[1], or when there is no note of the load's beginning. With an empty ARGV[1] the life is not
+/// looked at.
 /// 1: noted. 0: not.
 pub(super) const END_LOAD: &str = r"
 if ARGV[1] ~= '' then
     local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
     local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-    if ARGV[1] ~= (run or '') .. ':' .. (history or '') then return 0 end
+    local mark = redis.call('GET', KEYS[2])
+    if ARGV[1] ~= (run or '') .. ':' .. (history or '') .. ':' .. (mark or '') then return 0 end
 end
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])

@@ -5,7 +5,7 @@
 pub(super) const SLOTS: u16 = 16_384;
 
 /// The slot of a key. Only what stands between the first `{` and the `}` after it counts, unless that is nothing.
-pub(super) fn slot(key: &[u8]) -> u16 {
+pub(crate) fn slot(key: &[u8]) -> u16 {
     crc16(tag(key).unwrap_or(key)) % SLOTS
 }
 

@@ -131,7 +131,11 @@ async fn keys_are_as_documented() {
     .concat();
     assert_eq!(
         keys,
-        [b"vn:progress:project:view@1".to_vec(), row_key.clone()]
+        [
+            b"vn:life".to_vec(),
+            b"vn:progress:project:view@1".to_vec(),
+            row_key.clone()
+        ]
     );
     let stored: Vec<u8> = server.connection().get(row_key).unwrap();
     assert_eq!(stored, rows[0].row.as_bytes());

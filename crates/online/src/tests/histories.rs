@@ -1,150 +1,48 @@
-//! Random histories of writes and reads: the embedded store, Redis with and without a near cache, a Redis Cluster, and a
-//! naive model agree on every answer.
+//! Random histories: the embedded store, Redis with and without a near cache, and a Redis Cluster agree with the plain
+//! map of `vintner_testkit::history` on every answer, also when servers are killed and emptied.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use proptest::prelude::*;
-use vintner_core::{ProjectName, Timestamp, Ttl, Value};
+use vintner_core::{EntityKey, ProjectName, Timestamp, Ttl, Value};
 use vintner_registry::model::{Layout, ViewRevision};
-use vintner_testkit::redis::{RedisCluster, RedisServer};
+use vintner_testkit::{
+    history::{
+        self, Answer, ENTITIES, Kill, Level, Pushed, Range, Row, Subject, Times, Victim, check_all,
+    },
+    redis::RedisFleet,
+};
 
 use super::{feature, key, plan, revision, suite::empty, time, us};
 use crate::{
-    EmbeddedStore, Expiry, NearCache, OnlineFeatures, OnlineRow, OnlineStore, RedisStore,
-    RowLayout, Status, WriteReport, redis::tests::cluster::config as cluster_config,
-    tests::get_features,
+    EmbeddedStore, Expiry, NearCache, OnlineError, OnlineFeatures, OnlineRow, OnlineStore,
+    RedisConfig, RedisServers, RedisStore, RowLayout, Status, WriteReport, near_cache::LEASE,
+    redis::row_key, tests::get_features,
 };
 
-const HOUR: i64 = 3_600_000_000;
-/// Where the clock begins.
-const NOON: i64 = 12 * HOUR;
-const TTL: i64 = HOUR / 2;
-/// The grace of such a ttl.
-const GRACE: i64 = HOUR;
+/// How long a store may be away after a kill.
+const DEADLINE: Duration = Duration::from_secs(30);
 
-const ENTITIES: [&str; 3] = ["a", "b", ""];
+/// The entities; the last one never has a row.
+const NAMES: [&str; ENTITIES + 1] = ["a", "b", "", "nobody"];
 
-#[derive(Clone, Debug)]
-enum Step {
-    /// Writes these rows in one call.
-    Write(Vec<Row>),
-    /// Compares all answers, at so many microseconds after the clock.
-    Read(i64),
-    /// Moves the clock on.
-    Tick(i64),
-    Delete,
-}
-
-#[derive(Clone, Debug)]
-struct Row {
-    entity: &'static str,
-    event: i64,
-    created: i64,
-    value: Option<i32>,
-    /// Whether it is written in the layout from before `late` was added.
-    old_layout: bool,
-}
-
-/// Few instants, each next to a boundary of a read at noon, so that rows tie, come out of order, and expire.
-fn event() -> impl Strategy<Value = i64> {
-    prop::sample::select(vec![
-        i64::MIN,
-        -1,
-        0,
-        1,
-        NOON - TTL - 1,
-        NOON - TTL,
-        NOON - TTL + 1,
-        NOON - 1,
-        NOON,
-        NOON + 1,
-        NOON + HOUR,
-        NOON - TTL - GRACE - 1,
-        NOON - TTL - GRACE / 4,
-        i64::MAX,
-    ])
-}
-
-fn row() -> impl Strategy<Value = Row> {
-    let created = prop::sample::select(vec![i64::MIN, 0, NOON, NOON + 1, i64::MAX]);
-    (
-        prop::sample::select(ENTITIES.to_vec()),
-        event(),
-        created,
-        prop::option::of(0..3),
-        any::<bool>(),
-    )
-        .prop_map(|(entity, event, created, value, old_layout)| Row {
-            entity,
-            event,
-            created,
-            value,
-            old_layout,
-        })
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let moment = prop::sample::select(vec![0, 1, TTL - 1, TTL, TTL + 1, HOUR]);
-    prop_oneof![
-        6 => prop::collection::vec(row(), 1..5).prop_map(Step::Write),
-        3 => moment.clone().prop_map(Step::Read),
-        1 => moment.prop_map(Step::Tick),
-        1 => Just(Step::Delete),
-    ]
-}
-
-/// One entity's answer for (`value`, `late`): value, status and event time of each.
-type Answer = [(Option<i32>, Status, Option<i64>); 2];
-
-/// The rules of the online store, as plainly as they can be said.
-#[derive(Default)]
-struct Model(BTreeMap<&'static str, Row>);
-
-impl Model {
-    fn write(&mut self, rows: &[Row]) -> WriteReport {
-        let mut report = WriteReport::default();
-        for row in rows {
-            let newer = self
-                .0
-                .get(row.entity)
-                .is_some_and(|stored| (stored.event, stored.created) > (row.event, row.created));
-            if newer {
-                report.kept += 1;
-            } else {
-                self.0.insert(row.entity, row.clone());
-                report.written += 1;
-            }
-        }
-        report
-    }
-
-    fn answer(&self, entity: &str, ttl: Option<i64>, now: i64) -> Answer {
-        const NOTHING: (Option<i32>, Status, Option<i64>) = (None, Status::NotFound, None);
-        let Some(row) = self.0.get(entity).filter(|row| row.event <= now) else {
-            return [NOTHING, NOTHING];
-        };
-        let expired =
-            ttl.is_some_and(|ttl| i128::from(now) - i128::from(row.event) > i128::from(ttl));
-        let (value, status) = match row.value {
-            _ if expired => (None, Status::OutsideMaxAge),
-            None => (None, Status::NullValue),
-            some => (some, Status::Present),
-        };
-        let found = (value, status, Some(row.event));
-        let absent = (None, Status::NotFound, Some(row.event));
-        [found, if row.old_layout { absent } else { found }]
-    }
-
-    /// Whether a store may have let the entity's row go.
-    fn past_grace(&self, entity: &str, ttl: Option<i64>, now: i64) -> bool {
-        // While the test runs the server's clock goes on: what has only minutes left counts as gone.
-        let left =
-            |row: &Row, ttl: i64| i128::from(row.event) + i128::from(ttl + GRACE) - i128::from(now);
-        self.0
-            .get(entity)
-            .zip(ttl)
-            .is_some_and(|(row, ttl)| left(row, ttl) < i128::from(GRACE / 2))
-    }
+/// A store, in which a history has a project of its own.
+struct Stored {
+    store: Arc<dyn OnlineStore>,
+    /// None for a store that is a part of this process.
+    fleet: Option<Arc<Mutex<RedisFleet>>>,
+    project: ProjectName,
+    view: ViewRevision,
+    lag: Duration,
+    /// Which server is emptied next.
+    turn: usize,
+    fault: Option<Fault>,
 }
 
 fn view(ttl: Option<i64>) -> ViewRevision {
@@ -169,139 +67,308 @@ fn packed(view: &ViewRevision, row: &Row) -> OnlineRow {
         false => (view.layout(), vec![value.clone(), value]),
     };
     OnlineRow {
-        key: key(row.entity),
+        key: key(NAMES[row.entity]),
         row: RowLayout::new(&layout)
             .pack(time(row.event, row.created), &values)
             .unwrap(),
     }
 }
 
-fn answers(features: &OnlineFeatures) -> Vec<Answer> {
+fn answers(features: &OnlineFeatures, entities: usize) -> Vec<Answer> {
     let cell = |column: usize, entity: usize| {
         let column = &features.columns[column];
         let value = column.values.get(entity).map(|value| match value {
             Value::Int32(value) => value,
             other => panic!("{other:?} is not an int32"),
         });
-        (
-            value,
-            column.statuses[entity],
-            features.event_timestamps[column.view][entity].map(Timestamp::micros),
-        )
+        let status = match column.statuses[entity] {
+            Status::Present => history::Status::Present,
+            Status::NullValue => history::Status::Null,
+            Status::NotFound => history::Status::NotFound,
+            Status::OutsideMaxAge => history::Status::OutsideMaxAge,
+        };
+        let event = features.event_timestamps[column.view][entity];
+        (value, status, event.map(Timestamp::micros))
     };
-    (0..ENTITIES.len())
+    (0..entities)
         .map(|entity| [cell(0, entity), cell(1, entity)])
         .collect()
 }
 
-async fn check(
-    stores: &[Arc<dyn OnlineStore>],
-    project: &ProjectName,
-    ttl: Option<i64>,
-    history: &[Step],
-) {
-    let view = view(ttl);
-    let plan = plan(&[&view]);
-    let keys = vec![ENTITIES.iter().map(|id| Some(key(id))).collect::<Vec<_>>()];
-    let mut model = Model::default();
-    let mut clock = NOON;
-    for step in history.iter().chain([&Step::Read(0)]) {
-        match step {
-            Step::Tick(micros) => clock += micros,
-            Step::Delete => {
-                model = Model::default();
-                for store in stores {
-                    empty(&**store, project, &view.id).await;
-                }
-            }
-            Step::Write(rows) => {
-                let want = model.write(rows);
-                let rows: Vec<_> = rows.iter().map(|row| packed(&view, row)).collect();
-                let expiry = view.ttl.map(|ttl| Expiry {
-                    ttl,
-                    now: us(clock),
-                });
-                for store in stores {
-                    let got = store.write(project, &view.id, expiry, &rows).await.unwrap();
-                    // What has left the store cannot keep an older row out; that one has expired as well.
-                    assert!(
-                        got == want || ttl.is_some(),
-                        "{store:?} reports {got:?}, not {want:?}"
-                    );
-                }
-            }
-            Step::Read(later) => {
-                let now = clock + later;
-                for store in stores {
-                    let features =
-                        get_features(&**store, project, &plan, keys.clone(), us(now), false)
-                            .await
-                            .unwrap();
-                    for (entity, got) in ENTITIES.iter().zip(answers(&features)) {
-                        let want = model.answer(entity, ttl, now);
-                        let gone = model.past_grace(entity, ttl, now)
-                            && got.iter().all(|(_, status, _)| {
-                                matches!(status, Status::NotFound | Status::OutsideMaxAge)
-                            });
-                        assert!(
-                            got == want || gone,
-                            "{store:?} at {now}: {entity:?} is {got:?}, not {want:?}"
-                        );
-                    }
-                }
+impl Stored {
+    /// Tries until the store is there.
+    async fn done<T, F: Future<Output = Result<T, OnlineError>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> T {
+        let began = Instant::now();
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                Err(OnlineError::Unavailable { .. } | OnlineError::LostRows { .. })
+                    if began.elapsed() < DEADLINE => {}
+                Err(error) => panic!("{:?}: {error:?}", self.store),
             }
         }
     }
+
+    /// Writes rows while a server may be killed.
+    async fn write(&self, now: i64, rows: &[Row], kill: Option<Kill>) -> WriteReport {
+        let killing = self.fleet.clone().zip(kill).map(|(fleet, kill)| {
+            tokio::task::spawn_blocking(move || {
+                if let Victim::Server(number) = kill.victim {
+                    std::thread::park_timeout(kill.after);
+                    lock(&fleet).kill_and_restart(number);
+                }
+            })
+        });
+        let mut rows: Vec<_> = rows.iter().map(|row| packed(&self.view, row)).collect();
+        if self.fault == Some(Fault::TiesStay) {
+            rows.reverse();
+        }
+        let expiry = self.view.ttl.map(|ttl| Expiry { ttl, now: us(now) });
+        let write = || {
+            self.store
+                .write(&self.project, &self.view.id, expiry, &rows)
+        };
+        let report = self.done(write).await;
+        if let Some(killing) = killing {
+            killing.await.unwrap();
+        }
+        report
+    }
 }
 
-/// Draws histories and checks them, each in a project of its own.
-fn check_all(runtime: &tokio::runtime::Runtime, stores: &[Arc<dyn OnlineStore>], histories: u32) {
-    let case = (
-        prop::option::of(Just(TTL)),
-        prop::collection::vec(step(), 1..12),
-    );
-    let number = std::cell::Cell::new(0);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(histories));
-    let outcome = runner.run(&case, |(ttl, history)| {
-        number.set(number.get() + 1);
-        let project = format!("history{}", number.get()).parse().unwrap();
-        runtime.block_on(check(stores, &project, ttl, &history));
-        Ok(())
+fn lock(fleet: &Mutex<RedisFleet>) -> MutexGuard<'_, RedisFleet> {
+    fleet.lock().unwrap()
+}
+
+impl Subject for Stored {
+    fn name(&self) -> String {
+        format!("{:?}", self.store)
+    }
+
+    fn expires(&self) -> bool {
+        self.fleet.is_some()
+    }
+
+    fn lag(&self) -> Duration {
+        self.lag
+    }
+
+    /// A load of these rows, begun again when a server has lost what it had: it is noted in the end.
+    async fn materialize(&mut self, now: i64, rows: &[Row], _: Range, kill: Option<Kill>) {
+        let (project, view) = (&self.project, &self.view.id);
+        let mut kill = kill;
+        let began = Instant::now();
+        loop {
+            assert!(began.elapsed() < DEADLINE, "{:?}: no load ends", self.store);
+            let load = self.done(|| self.store.begin_load(project, view)).await;
+            self.write(now, rows, kill.take()).await;
+            let ended = self.store.end_load(project, view, &load, b"noted").await;
+            match ended {
+                Ok(()) => break,
+                Err(OnlineError::LostRows { .. } | OnlineError::Unavailable { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        let load = self.done(|| self.store.load(project, view)).await;
+        assert_eq!(load.progress.as_deref(), Some(b"noted".as_slice()));
+    }
+
+    async fn push(&mut self, now: i64, rows: &[Row], kill: Option<Kill>) -> Pushed {
+        let is_killed = kill.is_some();
+        let report = self.write(now, rows, kill).await;
+        assert_eq!(report.written + report.kept, rows.len() as u64);
+        Pushed {
+            already_there: false,
+            // One that was not heard of was written twice, and found itself.
+            late: (!is_killed).then_some(report.kept),
+        }
+    }
+
+    async fn delete(&mut self, _: i64, entities: &[usize]) {
+        if self.fault == Some(Fault::NothingIsDeleted) {
+            return;
+        }
+        let keys: Vec<_> = entities.iter().map(|&entity| key(NAMES[entity])).collect();
+        let delete = || self.store.delete_rows(&self.project, &self.view.id, &keys);
+        self.done(delete).await;
+    }
+
+    async fn restore(&mut self, _: i64) -> bool {
+        false
+    }
+
+    async fn empty(&mut self) -> Option<Vec<usize>> {
+        let (project, view) = (&self.project, &self.view.id);
+        let Some(fleet) = self.fleet.clone() else {
+            empty(&*self.store, project, view).await;
+            return Some((0..ENTITIES).collect());
+        };
+        let load = self.done(|| self.store.begin_load(project, view)).await;
+        self.turn += 1;
+        let gone = lock(&fleet).empty(self.turn);
+        // Whichever server it was, what was loaded may be gone.
+        let ended = self.store.end_load(project, view, &load, b"lost").await;
+        assert!(
+            matches!(ended, Err(OnlineError::LostRows { .. })),
+            "{:?} was emptied, and a load ends so: {ended:?}",
+            self.store
+        );
+        let now = self.done(|| self.store.load(project, view)).await;
+        assert_eq!(now.progress, None, "{:?} was emptied", self.store);
+        assert_ne!(now.life, load.life, "{:?} was emptied", self.store);
+        let is_gone = |entity: &usize| gone.contains(&row_key(project, view, &key(NAMES[*entity])));
+        Some((0..ENTITIES).filter(is_gone).collect())
+    }
+
+    async fn pass(&mut self, micros: i64) {
+        if let Some(fleet) = &self.fleet {
+            lock(fleet).age(self.project.as_str(), micros);
+        }
+    }
+
+    async fn read(&mut self, now: i64, entities: &[usize]) -> Vec<Answer> {
+        let mut view = self.view.clone();
+        if let (Some(Fault::Ttl(more)), Some(ttl)) = (self.fault, view.ttl) {
+            view.ttl = Ttl::from_micros(ttl.micros().saturating_add_signed(more));
+        }
+        let plan = plan(&[&view]);
+        let keys: Vec<Option<EntityKey>> = entities
+            .iter()
+            .map(|&entity| Some(key(NAMES[entity])))
+            .collect();
+        let read = || {
+            let keys = vec![keys.clone()];
+            get_features(&*self.store, &self.project, &plan, keys, us(now), false)
+        };
+        answers(&self.done(read).await, entities.len())
+    }
+
+    async fn read_after(&mut self, _: i64, _: &[usize]) -> Option<Vec<Answer>> {
+        None
+    }
+
+    async fn training(&mut self, _: &[(usize, i64)]) -> Option<Vec<Option<i32>>> {
+        None
+    }
+}
+
+/// Checks histories on a store, each in a project of its own.
+fn check_on(
+    runtime: &tokio::runtime::Runtime,
+    store: &Arc<dyn OnlineStore>,
+    fleet: Option<&Arc<Mutex<RedisFleet>>>,
+    lag: Duration,
+    histories: u32,
+) {
+    /// Numbers the histories of this process, which share servers.
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    check_all(runtime, Level::Store, histories, Times::All, |_, ttl| {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Stored {
+            store: Arc::clone(store),
+            fleet: fleet.cloned(),
+            project: format!("history{number}").parse().unwrap(),
+            view: view(ttl),
+            lag,
+            turn: number,
+            fault: None,
+        }
     });
-    outcome.unwrap();
+}
+
+#[test]
+fn the_embedded_store_agrees_with_the_model_on_every_history() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = runtime
+        .block_on(EmbeddedStore::open(folder.path()))
+        .unwrap();
+    check_on(&runtime, &(Arc::new(store) as _), None, Duration::ZERO, 96);
+}
+
+/// With a near cache, others' changes may be late by the lease and its own never; here all are its own but the passing
+/// of time and the emptying.
+#[test]
+fn redis_with_and_without_a_near_cache_agrees_with_the_model_on_every_history() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let fleet = RedisFleet::one();
+    let url = fleet.urls().remove(0);
+    let redis = || Arc::new(RedisStore::new(url.parse().unwrap()).unwrap());
+    let _context = runtime.enter();
+    let cached = Arc::new(NearCache::new(redis()));
+    let (plain, fleet) = (redis(), Arc::new(Mutex::new(fleet)));
+    check_on(&runtime, &(plain as _), Some(&fleet), Duration::ZERO, 32);
+    let store: Arc<dyn OnlineStore> = Arc::<NearCache>::clone(&cached);
+    check_on(&runtime, &store, Some(&fleet), LEASE, 32);
+    let stats = cached.cache_stats().unwrap();
+    let hits: u64 = stats.views.iter().map(|view| view.hits).sum();
+    assert!(hits > 0, "{stats:?}");
 }
 
 /// Each entity has a slot of its own, so a history is spread over the nodes.
 #[test]
-fn a_cluster_agrees_with_the_model_on_every_history() {
+fn a_cluster_with_and_without_a_near_cache_agrees_with_the_model_on_every_history() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let cluster = RedisCluster::start(Duration::from_secs(15));
-    let store = Arc::new(RedisStore::new(cluster_config(&cluster)).unwrap());
+    let fleet = RedisFleet::cluster();
+    let urls = fleet.urls();
+    let redis = || {
+        let seeds = urls.iter().map(|url| url.parse().unwrap());
+        let config = RedisConfig {
+            servers: RedisServers::Cluster(seeds.collect()),
+            tls: None,
+        };
+        Arc::new(RedisStore::new(config).unwrap())
+    };
     let _context = runtime.enter();
-    check_all(&runtime, &[store], 64);
+    let (plain, fleet) = (redis(), Arc::new(Mutex::new(fleet)));
+    check_on(&runtime, &(plain as _), Some(&fleet), Duration::ZERO, 16);
+    let cached: Arc<dyn OnlineStore> = Arc::new(NearCache::new(redis()));
+    check_on(&runtime, &cached, Some(&fleet), LEASE, 16);
+}
+
+/// What is wrong with a store, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Of equal rows the first stays.
+    TiesStay,
+    /// The ttl is longer by so many microseconds.
+    Ttl(i64),
+    /// A row that was deleted is still there.
+    NothingIsDeleted,
 }
 
 #[test]
-fn all_stores_agree_with_the_model_on_every_history() {
+fn a_store_with_other_rules_is_found_out() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let server = RedisServer::start();
-    let redis = |database| {
-        let url = server.database_url(database).parse().unwrap();
-        Arc::new(RedisStore::new(url).unwrap())
-    };
-    let _context = runtime.enter();
-    let cached = Arc::new(NearCache::new(redis(1)));
-    let stores: [Arc<dyn OnlineStore>; 3] = runtime.block_on(async {
-        let embedded = EmbeddedStore::open(folder.path()).await.unwrap();
-        [
-            Arc::new(embedded) as _,
-            redis(0) as _,
-            Arc::clone(&cached) as _,
-        ]
-    });
-    check_all(&runtime, &stores, 256);
-    let stats = cached.cache_stats().unwrap();
-    let hits: u64 = stats.views.iter().map(|view| view.hits).sum();
-    assert!(hits > 0, "{stats:?}");
+    let store = runtime
+        .block_on(EmbeddedStore::open(folder.path()))
+        .unwrap();
+    let store: Arc<dyn OnlineStore> = Arc::new(store);
+    let faults = [
+        Fault::TiesStay,
+        Fault::Ttl(1),
+        Fault::Ttl(-1),
+        Fault::NothingIsDeleted,
+    ];
+    for (number, fault) in faults.into_iter().enumerate() {
+        let check = || {
+            check_all(&runtime, Level::Store, 256, Times::All, |history, ttl| {
+                Stored {
+                    store: Arc::clone(&store),
+                    fleet: None,
+                    project: format!("fault{number}_{history}").parse().unwrap(),
+                    view: view(ttl),
+                    lag: Duration::ZERO,
+                    turn: 0,
+                    fault: Some(fault),
+                }
+            });
+        };
+        let checked = catch_unwind(AssertUnwindSafe(check));
+        assert!(checked.is_err(), "{fault:?} was not found");
+    }
 }

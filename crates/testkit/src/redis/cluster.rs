@@ -1,4 +1,4 @@
-//! A Redis Cluster: three primaries, each with a replica.
+//! A Redis Cluster: three primaries, each with a replica or without.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use super::{RedisServer, wait_until};
 
 /// How many primaries there are.
 pub const PRIMARIES: usize = 3;
-/// How many nodes there are.
+/// How many nodes there are, with a replica each.
 pub const NODES: usize = 2 * PRIMARIES;
 
 /// How many slots a cluster has.
@@ -28,8 +28,21 @@ impl RedisCluster {
     /// # Panics
     /// When a node does not start, or they do not become a cluster.
     pub fn start(node_timeout: Duration) -> Self {
+        Self::run(NODES, node_timeout, &[])
+    }
+
+    /// Starts primaries alone, with more options. Nobody takes over for one that is gone, and the others do not mind.
+    ///
+    /// # Panics
+    /// When a node does not start, or they do not become a cluster.
+    pub fn without_replicas(options: &[&str]) -> Self {
+        let patient = Duration::from_secs(15);
+        Self::run(PRIMARIES, patient, options)
+    }
+
+    fn run(nodes: usize, node_timeout: Duration, options: &[&str]) -> Self {
         let timeout = node_timeout.as_millis().to_string();
-        let options = [
+        let cluster = [
             "--cluster-enabled",
             "yes",
             "--cluster-node-timeout",
@@ -39,7 +52,8 @@ impl RedisCluster {
             "--repl-diskless-sync-delay",
             "0",
         ];
-        let nodes: Vec<RedisServer> = (0..NODES)
+        let options = [cluster.as_slice(), options].concat();
+        let nodes: Vec<RedisServer> = (0..nodes)
             .map(|_| RedisServer::start_with(&options))
             .collect();
         let ids = nodes
@@ -75,7 +89,8 @@ impl RedisCluster {
         for node in &self.nodes {
             wait_until("the nodes know each other", || {
                 let known = lines(node);
-                known.len() == NODES && !known.iter().any(|line| line.contains("handshake"))
+                known.len() == self.nodes.len()
+                    && !known.iter().any(|line| line.contains("handshake"))
             });
         }
         for (place, node) in self.nodes.iter().enumerate().skip(PRIMARIES) {
@@ -87,6 +102,11 @@ impl RedisCluster {
     /// The nodes' URLs.
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(RedisServer::url).collect()
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &[RedisServer] {
+        &self.nodes
     }
 
     /// One of the nodes.
@@ -136,7 +156,7 @@ impl RedisCluster {
                     .iter()
                     .filter(|line| line.contains("slave"))
                     .count()
-                    == PRIMARIES
+                    == self.nodes.len() - PRIMARIES
                     || self.nodes.iter().any(RedisServer::is_killed)
             })
         });
@@ -164,6 +184,35 @@ impl RedisCluster {
         let replica = self.replica_of(old);
         self.nodes[replica].command::<()>(&["CLUSTER", "FAILOVER"]);
         self.wait_for_failover(slot, old);
+    }
+
+    /// Waits until a primary's replicas have all that it has.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn wait_for_step(&self, primary: usize) {
+        super::wait_for_step(&self.nodes[primary]);
+    }
+
+    /// Kills a slot's owner, and makes its replica the owner at once. What the replica did not have is lost.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn kill_owner(&mut self, slot: u16) -> usize {
+        let old = self.owner(slot).expect("the slot is served");
+        let replica = self.replica_of(old);
+        self.nodes[old].kill();
+        self.nodes[replica].cont();
+        wait_until("the replica takes over", || {
+            // It may have to be told again, while the others do not answer.
+            let told = redis::cmd("CLUSTER")
+                .arg(&["FAILOVER", "FORCE"])
+                .exec(&mut self.nodes[replica].connection());
+            told.is_err()
+                || owner_by(&self.nodes[replica], slot).is_some_and(|id| id == self.ids[replica])
+        });
+        self.wait_for_failover(slot, old);
+        old
     }
 
     /// The place of a primary's replica.

@@ -96,6 +96,29 @@ impl RedisSentinel {
         &mut self.servers[index]
     }
 
+    /// Waits until the replica has all that the master has.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn wait_for_step(&self) {
+        super::wait_for_step(&self.servers[self.master()]);
+    }
+
+    /// Has the sentinels make the other server the master at once, and gives the place of the old one.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn fail_over(&self) -> usize {
+        let old = self.master();
+        wait_until("a failover begins", || {
+            let mut told = redis::cmd("SENTINEL");
+            let told = told.arg("FAILOVER").arg(MASTER);
+            told.exec(&mut self.sentinels[0].connection()).is_ok()
+        });
+        self.wait_for_failover(old);
+        old
+    }
+
     /// Waits until the other server is the master, and says so itself.
     ///
     /// # Panics
@@ -110,11 +133,14 @@ impl RedisSentinel {
         );
     }
 
-    /// Waits until a server is a replica in step with the master.
+    /// Tells a server that it is a replica, as the sentinels do in their time, which is ten seconds; waits until it is one
+    /// in step with the master.
     ///
     /// # Panics
     /// When that takes too long.
     pub fn wait_for_replica(&self, index: usize) {
+        let master = self.servers[self.master()].port().to_string();
+        self.servers[index].command::<()>(&["REPLICAOF", "127.0.0.1", &master]);
         wait_until("the server is a replica in step", || {
             info(&self.servers[index], "role") == "slave"
                 && info(&self.servers[index], "master_link_status") == "up"

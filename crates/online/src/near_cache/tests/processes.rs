@@ -1,6 +1,6 @@
 //! Several processes write and read through near caches of their own, on one real Redis to which things happen.
 //!
-//! A service is this test binary, started again to run [`serve_when_asked`] alone. It reads all keys all the time, and
+//! Clusters and sentinels are in `failover`. A service is this test binary, started again to run [`serve_when_asked`] alone. It reads all keys all the time, and
 //! writes when it is told to, over a socket.
 
 #![expect(
@@ -12,23 +12,23 @@ use std::{
     io::{BufRead, BufReader, Write as _},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::LazyLock,
+    sync::{LazyLock, RwLock},
     thread,
 };
 
 use vintner_core::Value;
-use vintner_testkit::redis::RedisServer;
+use vintner_testkit::redis::{MASTER, RedisServer};
 
 use super::{
     super::LEASE,
     history::{History, Push, Run, Write},
     *,
 };
-use crate::{RedisStore, row::Row};
+use crate::{Address, Login, RedisConfig, RedisServers, RedisStore, SentinelConfig, row::Row};
 
 /// Names the socket that a service listens to, and makes the binary a service.
 const SOCKET: &str = "VINTNER_TEST_NEAR_CACHE_SOCKET";
-/// The URL of its Redis.
+/// Where its Redis is: see [`config`].
 const URL: &str = "VINTNER_TEST_NEAR_CACHE_URL";
 /// Makes it deaf to pushes.
 const DEAF: &str = "VINTNER_TEST_NEAR_CACHE_DEAF";
@@ -56,6 +56,31 @@ fn nanos(instant: Instant) -> u64 {
     let after = instant.saturating_duration_since(base).as_nanos() as u64;
     let before = base.saturating_duration_since(instant).as_nanos() as u64;
     shown + after - before
+}
+
+/// A URL, `cluster=` and URLs, or `sentinel=` and the addresses of sentinels, with commas between them.
+pub(super) fn config(place: &str) -> RedisConfig {
+    let servers = match place.split_once('=') {
+        Some(("cluster", urls)) => {
+            RedisServers::Cluster(urls.split(',').map(|url| url.parse().unwrap()).collect())
+        }
+        Some(("sentinel", nodes)) => RedisServers::Sentinel(SentinelConfig {
+            master: MASTER.to_owned(),
+            nodes: nodes.split(',').map(address).collect(),
+            login: Login::default(),
+            sentinel_login: Login::default(),
+        }),
+        _ => return place.parse().unwrap(),
+    };
+    RedisConfig { servers, tls: None }
+}
+
+fn address(text: &str) -> Address {
+    let (host, port) = text.rsplit_once(':').unwrap();
+    Address {
+        host: host.to_owned(),
+        port: port.parse().unwrap(),
+    }
 }
 
 fn key_of(number: usize) -> EntityKey {
@@ -91,7 +116,7 @@ fn serve_when_asked() {
         .build()
         .unwrap();
     let _context = runtime.enter();
-    let redis = RedisStore::new(std::env::var(URL).unwrap().parse().unwrap()).unwrap();
+    let redis = RedisStore::new(config(&std::env::var(URL).unwrap())).unwrap();
     let cache = Arc::new(NearCache::new(Arc::new(redis)));
     let deaf = std::env::var_os(DEAF).is_some();
     cache.shared.hearing.deaf.store(deaf, Ordering::Relaxed);
@@ -198,7 +223,7 @@ struct Report {
 }
 
 impl Service {
-    fn start(url: &str, deaf: bool) -> Self {
+    fn start(place: &str, deaf: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         let name = concat!(module_path!(), "::serve_when_asked");
@@ -206,7 +231,7 @@ impl Service {
         command
             .args(["--exact", name, "--nocapture"])
             .env(SOCKET, listener.local_addr().unwrap().to_string())
-            .env(URL, url)
+            .env(URL, place)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if deaf {
@@ -294,29 +319,44 @@ impl Drop for Service {
 }
 
 /// How a history was made.
-struct Outcome {
+pub(super) struct Outcome {
     history: History,
     /// Per service.
     hits: Vec<u64>,
-    generations: Vec<u64>,
+    pub(super) generations: Vec<u64>,
 }
 
-/// Two services write, each its own keys, as fast as they can until `accidents` has come to its end. It is given the
-/// services' process ids by way of the function that signals one of them.
-fn run(
-    urls: [&str; 2],
-    deaf: bool,
-    accidents: impl FnOnce(&dyn Fn(usize, &str)) + Send,
-) -> Outcome {
-    let mut services = urls.map(|url| Service::start(url, deaf));
+/// What accidents can do to the services.
+pub(super) struct Hand {
+    ids: [u32; 2],
+    /// Held by everyone who writes, while it writes.
+    writing: RwLock<()>,
+}
+
+impl Hand {
+    /// Signals one of the services.
+    fn signal(&self, service: usize, signal: &str) {
+        let id = self.ids[service].to_string();
+        let status = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Does something while nobody writes; reads go on.
+    pub(super) fn still<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _nobody = self.writing.write().unwrap();
+        act()
+    }
+}
+
+/// Two services write, each its own keys, as fast as they can until `accidents` has come to its end.
+pub(super) fn run(places: [&str; 2], deaf: bool, accidents: impl FnOnce(&Hand) + Send) -> Outcome {
+    let mut services = places.map(|place| Service::start(place, deaf));
     for service in &mut services {
         service.wait_for_tracking();
     }
-    let ids = services.each_ref().map(|service| service.child.id());
-    let signal = move |service: usize, signal: &str| {
-        let id = ids[service].to_string();
-        let status = Command::new("kill").args([signal, &id]).status().unwrap();
-        assert!(status.success());
+    let hand = Hand {
+        ids: services.each_ref().map(|service| service.child.id()),
+        writing: RwLock::new(()),
     };
     let done = AtomicBool::new(false);
     let writes = thread::scope(|scope| {
@@ -324,13 +364,14 @@ fn run(
             .iter_mut()
             .enumerate()
             .map(|(process, service)| {
-                let done = &done;
+                let (done, writing) = (&done, &hand.writing);
                 scope.spawn(move || {
                     let mut writes = Vec::new();
                     let mut number = 0;
                     while !done.load(Ordering::Relaxed) {
                         number += 1;
                         for key in (0..KEYS).filter(|key| key % 2 == process) {
+                            let _writing = writing.read().unwrap();
                             if let Some(acknowledged) = service.write(key, number) {
                                 writes.push(Write {
                                     process,
@@ -345,7 +386,7 @@ fn run(
                 })
             })
             .collect();
-        accidents(&signal);
+        accidents(&hand);
         done.store(true, Ordering::Relaxed);
         let writes = writers.into_iter().map(|writer| writer.join().unwrap());
         writes.flatten().collect::<Vec<_>>()
@@ -369,7 +410,7 @@ fn run(
 }
 
 /// Lets time pass in which the services go on.
-fn pass(time: Duration) {
+pub(super) fn pass(time: Duration) {
     let (_keep, never) = std::sync::mpsc::channel::<()>();
     never.recv_timeout(time).unwrap_err();
 }
@@ -392,7 +433,7 @@ fn show_delays(what: &str, history: &History) {
 }
 
 /// What holds whatever happens.
-fn assert_coherent(what: &str, outcome: &Outcome) {
+pub(super) fn assert_coherent(what: &str, outcome: &Outcome) {
     let history = &outcome.history;
     show_delays(what, history);
     assert!(
@@ -498,12 +539,12 @@ fn a_server_that_stands_still_makes_no_read_stale() {
 #[test]
 fn a_service_that_stands_still_reads_nothing_stale_when_it_goes_on() {
     let server = RedisServer::start();
-    let outcome = run([&server.url(); 2], false, |signal| {
+    let outcome = run([&server.url(); 2], false, |hand| {
         for stopped in [500, 1500, 2500] {
             pass(Duration::from_millis(500));
-            signal(1, "-STOP");
+            hand.signal(1, "-STOP");
             pass(Duration::from_millis(stopped));
-            signal(1, "-CONT");
+            hand.signal(1, "-CONT");
         }
         pass(Duration::from_millis(500));
     });

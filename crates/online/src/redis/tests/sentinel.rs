@@ -86,16 +86,7 @@ async fn a_failover_that_lost_acknowledged_rows_is_told_and_so_is_one_forth_and_
     let first = servers.master();
     for _ in 0..2 {
         block_in_place(|| {
-            let old = servers.master();
-            vintner_testkit::redis::wait_until("a failover begins", || {
-                let mut sentinel = servers.sentinel(0).connection();
-                redis::cmd("SENTINEL")
-                    .arg("FAILOVER")
-                    .arg(MASTER)
-                    .exec(&mut sentinel)
-                    .is_ok()
-            });
-            servers.wait_for_failover(old);
+            let old = servers.fail_over();
             servers.wait_for_replica(old);
         });
     }
