@@ -133,15 +133,10 @@ impl Loading {
         }
     }
 
-    fn write(
-        &self,
-        rows: Result<Vec<OnlineRow>, OpsError>,
-    ) -> impl Future<Output = Result<WriteReport, OpsError>> + use<'_> {
-        async move {
-            let (project, view) = (&self.project, &self.view.id);
-            let written = self.online.write(project, view, self.expiry, &rows?).await;
-            written.map_err(online_error)
-        }
+    async fn write(&self, rows: Result<Vec<OnlineRow>, OpsError>) -> Result<WriteReport, OpsError> {
+        let (project, view) = (&self.project, &self.view.id);
+        let written = self.online.write(project, view, self.expiry, &rows?).await;
+        written.map_err(online_error)
     }
 }
 
