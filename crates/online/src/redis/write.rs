@@ -1,7 +1,7 @@
 //! Writing rows and deleting them, in bounded batches.
 //!
-//! Where nothing stands yet, as in a first load, a plain `SET` with `NX` does, at a third of what the script costs the
-//! server; whatever it finds taken goes by the script that compares row times, and so does everything once most is
+//! Where nothing stands yet, as in a first load, a plain `SET` with `NX` does, at less than half of what the script costs
+//! the server; whatever it finds taken goes by the script that compares row times, and so does everything once most is
 //! taken. Both decide in the server, in one step, so it is no matter who else writes or deletes meanwhile.
 //!
 //! Batches that are on their way together have no entity in common, so that their order, and that of what is sent
