@@ -1,6 +1,6 @@
 //! The statistics of a data file, as the log keeps them: which event times a file can hold.
 
-use std::ops::RangeInclusive;
+use std::{cmp::Ordering, ops::RangeInclusive};
 
 use parquet::{
     basic::{LogicalType, TimeUnit},
@@ -12,7 +12,7 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 use serde_json::{Map, Value, json};
-use vintner_core::{Timestamp, Ttl};
+use vintner_core::{JoinKey, KeySchema, KeyValue, Timestamp, Ttl};
 
 use super::{error::EventRange, layout::EVENT_TIMESTAMP};
 
@@ -37,6 +37,33 @@ pub(super) fn event_range(stats: Option<&str>) -> Option<EventRange> {
         first: read("minValues")?,
         last: read("maxValues")?.saturating_add(Ttl::from_micros(999)?),
     })
+}
+
+/// Whether a file can have a row of one of these entities, each the values of the join keys of a schema. It can when its
+/// statistics do not say.
+pub(super) fn can_hold(
+    stats: Option<&str>,
+    schema: &KeySchema,
+    entities: &[Vec<KeyValue>],
+) -> bool {
+    let stats = stats.and_then(|stats| serde_json::from_str::<Value>(stats).ok());
+    let bound = |side: &str, name: &str, of: &KeyValue| {
+        let bound = stats.as_ref()?.get(side)?.get(name)?;
+        match of {
+            KeyValue::Bool(of) => Some(bound.as_bool()?.cmp(of)),
+            KeyValue::Int32(of) => Some(bound.as_i64()?.cmp(&i64::from(*of))),
+            KeyValue::Int64(of) => Some(bound.as_i64()?.cmp(of)),
+            KeyValue::String(of) => Some(bound.as_str()?.cmp(of)),
+            KeyValue::Bytes(_) => None,
+        }
+    };
+    let is_within = |(key, value): (&JoinKey, &KeyValue)| {
+        let name = key.name.as_str();
+        bound("minValues", name, value) != Some(Ordering::Greater)
+            && bound("maxValues", name, value) != Some(Ordering::Less)
+    };
+    let mut entities = entities.iter();
+    entities.any(|values| schema.join_keys().iter().zip(values).all(is_within))
 }
 
 /// The number of rows of a file.
@@ -150,6 +177,8 @@ fn chunk_bounds(statistics: &Statistics, column: &ColumnDescriptor) -> Option<(B
 
 #[cfg(test)]
 mod tests {
+    use vintner_core::KeyType;
+
     use super::*;
 
     const STATS: &str = r#"{"numRecords":2,"minValues":{"event_timestamp":"2013-01-01T00:00:00Z"},
@@ -163,6 +192,43 @@ mod tests {
         assert_eq!(rows(Some(STATS)), Some(2));
         assert_eq!(event_range(Some("{}")), None);
         assert_eq!(event_range(None), None);
+    }
+
+    #[test]
+    fn a_file_can_hold_the_entities_within_its_bounds() {
+        let key = |name: &str, key_type| JoinKey {
+            name: name.parse().unwrap(),
+            key_type,
+        };
+        let schema = KeySchema::new(vec![
+            key("a", KeyType::Int64),
+            key("b", KeyType::String),
+            key("c", KeyType::Bytes),
+        ])
+        .unwrap();
+        let stats = r#"{"minValues":{"a":-1,"b":"k"},"maxValues":{"a":5,"b":"m"}}"#;
+        let entity = |a: i64, b: &str| {
+            let c = KeyValue::Bytes(vec![0]);
+            vec![KeyValue::Int64(a), KeyValue::String(b.to_owned()), c]
+        };
+        for (a, b, want) in [
+            (-1, "k", true),
+            (5, "m", true),
+            (-2, "l", false),
+            (6, "l", false),
+            (0, "j\u{10ffff}", false),
+            (0, "ma", false),
+            (0, "lé", true),
+        ] {
+            let held = can_hold(Some(stats), &schema, &[entity(a, b)]);
+            assert_eq!(held, want, "{a} {b}");
+            let both = [entity(9, "k"), entity(a, b)];
+            assert_eq!(can_hold(Some(stats), &schema, &both), want, "{a} {b}");
+        }
+        assert!(!can_hold(Some(stats), &schema, &[]));
+        for unknown in [None, Some("{}"), Some(r#"{"minValues":{"a":"x"}}"#)] {
+            assert!(can_hold(unknown, &schema, &[entity(9, "z")]), "{unknown:?}");
+        }
     }
 
     #[test]
