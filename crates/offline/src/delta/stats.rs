@@ -47,23 +47,28 @@ pub(super) fn can_hold(
     entities: &[Vec<KeyValue>],
 ) -> bool {
     let stats = stats.and_then(|stats| serde_json::from_str::<Value>(stats).ok());
-    let bound = |side: &str, name: &str, of: &KeyValue| {
-        let bound = stats.as_ref()?.get(side)?.get(name)?;
-        match of {
-            KeyValue::Bool(of) => Some(bound.as_bool()?.cmp(of)),
-            KeyValue::Int32(of) => Some(bound.as_i64()?.cmp(&i64::from(*of))),
-            KeyValue::Int64(of) => Some(bound.as_i64()?.cmp(of)),
-            KeyValue::String(of) => Some(bound.as_str()?.cmp(of)),
-            KeyValue::Bytes(_) => None,
-        }
-    };
-    let is_within = |(key, value): (&JoinKey, &KeyValue)| {
-        let name = key.name.as_str();
-        bound("minValues", name, value) != Some(Ordering::Greater)
-            && bound("maxValues", name, value) != Some(Ordering::Less)
+    let bound = |side: &str, key: &JoinKey| stats.as_ref()?.get(side)?.get(key.name.as_str());
+    let keys = schema.join_keys().iter();
+    let bounds: Vec<_> = keys
+        .map(|key| (bound("minValues", key), bound("maxValues", key)))
+        .collect();
+    let is_within = |((least, greatest), value): (&(Option<&Value>, Option<&Value>), &KeyValue)| {
+        least.and_then(|least| compare(least, value)) != Some(Ordering::Greater)
+            && greatest.and_then(|greatest| compare(greatest, value)) != Some(Ordering::Less)
     };
     let mut entities = entities.iter();
-    entities.any(|values| schema.join_keys().iter().zip(values).all(is_within))
+    entities.any(|values| bounds.iter().zip(values).all(is_within))
+}
+
+/// How a bound compares with a value; none when that cannot be told.
+fn compare(bound: &Value, value: &KeyValue) -> Option<Ordering> {
+    Some(match value {
+        KeyValue::Bool(value) => bound.as_bool()?.cmp(value),
+        KeyValue::Int32(value) => bound.as_i64()?.cmp(&i64::from(*value)),
+        KeyValue::Int64(value) => bound.as_i64()?.cmp(value),
+        KeyValue::String(value) => bound.as_str()?.cmp(value),
+        KeyValue::Bytes(_) => return None,
+    })
 }
 
 /// The number of rows of a file.

@@ -121,8 +121,8 @@ impl Admission {
                 last_event: Some(last_event),
             });
         }
-        let columns: Vec<&ArrayRef> = keys.iter().collect();
-        let encoded = KeyColumns::new(&self.keys, &columns);
+        let key_columns: Vec<&ArrayRef> = keys.iter().collect();
+        let encoded = KeyColumns::new(&self.keys, &key_columns);
         let encoded = encoded.map_err(|error| ArrowError::SchemaError(error.to_string()))?;
         let mut last_event = None;
         let mut key = Vec::new();

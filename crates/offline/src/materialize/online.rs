@@ -26,7 +26,8 @@ use super::{
 };
 use crate::delta::{
     AddedFile, AddedFiles, DeletionWatch, DeltaError, KeyDigest, Table, TableState, ViewLayout,
-    deletions::of_commit, layout::EVENT_TIMESTAMP,
+    deletions::{deleted_between, is_deletion},
+    layout::EVENT_TIMESTAMP,
 };
 
 /// How many commits are read at a time.
@@ -341,7 +342,7 @@ impl News {
     async fn since(state: &TableState, since: &OnlineCursor) -> Result<Self, DeltaError> {
         let table = state.table();
         let mut added = AddedFiles::default();
-        let mut deletions = None;
+        let mut deletion = None;
         // Pushes make many commits.
         let commits = stream::iter(since.version + 1..=state.version())
             .map(|version| async move { Ok((version, table.actions(version).await?)) })
@@ -351,7 +352,9 @@ impl News {
             match commit? {
                 (version, Some(actions)) => {
                     added.then(version, &actions);
-                    deletions = of_commit(table, version, &actions)?.or(deletions);
+                    if is_deletion(&actions) {
+                        deletion = Some(version);
+                    }
                 }
                 (_, None) => {
                     let deletions = state.deletions().await?;
@@ -362,10 +365,9 @@ impl News {
                 }
             }
         }
-        let deletions = deletions.unwrap_or_default();
         Ok(Self {
             added: still_there(table, since, added).await?,
-            deleted: deletions.after(Some(since.version)),
+            deleted: deleted_between(table, since.version, deletion).await?,
         })
     }
 }
