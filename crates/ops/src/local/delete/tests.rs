@@ -174,7 +174,7 @@ async fn follows_the_model(seed: u64, world: World) {
     };
     world.materialize(Scope::Incremental).await;
     let other = world.another();
-    for step in 0..14 {
+    for step in 0..12 {
         world.pass([0, 0, 1, 5, 20][usize::try_from(chance.below(5)).unwrap()]);
         let made = rows(&mut chance, world.now());
         let local = match chance.below(2) {
@@ -252,7 +252,7 @@ async fn follows_the_model(seed: u64, world: World) {
 
 #[tokio::test]
 async fn histories_agree_with_the_model_on_the_embedded_store() {
-    for seed in 1..7 {
+    for seed in 1..4 {
         follows_the_model(seed, World::new().await).await;
     }
 }
@@ -260,7 +260,7 @@ async fn histories_agree_with_the_model_on_the_embedded_store() {
 #[tokio::test]
 async fn histories_agree_with_the_model_on_redis() {
     let redis = RedisServer::start();
-    for seed in 1..7 {
+    for seed in 1..4 {
         let database = u16::try_from(seed).unwrap();
         let url = redis.database_url(database);
         let store = format!("{{type: redis, url: \"{url}\"}}");
@@ -627,7 +627,18 @@ async fn what_makes_no_sense_is_refused_and_deletes_nothing() {
         );
         told += &format!("{error}\n");
     }
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r"
+    there is no feature view `reading`; did you mean `readings`?
+    there is no version readings@2; there is readings@1
+    there are no entities to delete; give at least one
+    the join key `k` (int64) is missing; the join keys of the feature view `readings` are k
+    `key` is no join key of the feature view `readings`; the join keys are k
+    the join key `k` is given twice
+    `j` is no join key of the feature view `readings`; did you mean `k`?
+    `zero` is not a value of the int64 join key `k`
+    entity 2 has no value of a join key; give all of them, or leave the entity out
+    there are 100001 entities, and 100000 are deleted at a time; give fewer, one part after the other
+    ");
     let found = world.online(0, After::default()).await.unwrap();
     assert_eq!(found, (Status::Present, Some(0)));
     assert_eq!(world.now(), Timestamp::from_micros(START).micros());
