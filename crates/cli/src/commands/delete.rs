@@ -107,13 +107,15 @@ fn told(done: &Deleted, target: &TeardownTarget) -> String {
             output::seconds(view.micros),
             not_found(view)
         ));
-        if let Some(version) = view.table_version {
-            lines.push(format!(
+        lines.push(match view.table_version {
+            Some(version) => format!(
                 "  versions of the table before {version} can still be read, until `vintner vacuum {}` deletes their \
                  files, {DEFAULT_RETENTION} from now or after its --retention",
                 view.view.name
-            ));
-        }
+            ),
+            None => "  it has no table yet: its first run computes what the sources have of these entities"
+                .to_owned(),
+        });
         if !view.datasets.is_empty() {
             let names: Vec<_> = view.datasets.iter().map(|name| name.as_str()).collect();
             lines.push(format!(
@@ -123,11 +125,13 @@ fn told(done: &Deleted, target: &TeardownTarget) -> String {
         }
     }
     lines.extend(retired(done));
-    lines.push(format!(
-        "runs leave out rows of these entities of up to now, also with --full-refresh; what the sources hold stays there, \
-         and a new version of {} is computed from it",
-        target.name
-    ));
+    if done.views.iter().any(|view| view.table_version.is_some()) {
+        lines.push(format!(
+            "runs leave out rows of these entities of up to now, also with --full-refresh; what the sources have stays \
+             there, and a new version of {} is computed from it",
+            target.name
+        ));
+    }
     lines.join("\n")
 }
 
