@@ -197,6 +197,25 @@ mod tests {
         };
         assert_eq!(question(&done), None);
         text += &["", &would_be(&done), &told(&done, &target)].join("\n\n");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        profile@3: 3,600 rows of 3 entities would be deleted from the table, 3 online; all were found
+        profile@2: 1,200 rows of 1 entity would be deleted from the table, 1 online; 2 entities not found
+        profile@1 is retired and still stored; `vintner teardown profile@1` deletes all of it
+
+        Delete 3,600 rows of profile@3 in the table and 3 online, and 1,200 rows of profile@2 in the table and 1 online for good?
+
+        profile@3: deleted 3,600 rows of 3 entities from the table, 3 online, in 12 ms; all were found
+          versions of the table before 7 can still be read, until `vintner vacuum profile` deletes their files, 7d from now or after its --retention
+          saved datasets keep older versions, and may have rows of these entities: churn, other
+        profile@2: deleted 1,200 rows of 1 entity from the table, 1 online, in 12 ms; 2 entities not found
+          versions of the table before 7 can still be read, until `vintner vacuum profile` deletes their files, 7d from now or after its --retention
+        profile@1 is retired and still stored; `vintner teardown profile@1` deletes all of it
+        runs leave out rows of these entities of up to now, also with --full-refresh; what the sources have stays there, and a new version of profile is computed from it
+
+        profile@3: 0 rows of 0 entities would be deleted from the table, 0 online; 3 entities not found
+
+        profile@3: deleted 0 rows of 0 entities from the table, 0 online, in 12 ms; 3 entities not found
+          it has no table yet: its first run computes what the sources have of these entities
+        ");
     }
 }
