@@ -188,9 +188,10 @@ impl Forgetting<'_> {
             return Ok(());
         }
         let new = self.look().await?;
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(&new);
-        drop(all);
+        {
+            let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(&new);
+        }
         let last = std::mem::replace(&mut self.last, new);
         let deleted = last.union(&self.last).copied().collect();
         self.rows.forget_digests(&deleted).await?;
