@@ -176,6 +176,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Delete what is stored of a deleted view or an old version
     Teardown(Teardown),
+    /// Delete all rows of some entities from a view's tables and from the online store
+    Delete(Delete),
     /// Look at every store and say what to do
     Doctor,
     /// Serve gRPC and Arrow Flight on one port, with /metrics, /healthz and /readyz
@@ -335,6 +337,34 @@ pub(crate) struct Teardown {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// `delete`
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The view, of which all versions are meant that are not retired, or a version, like weather@1
+    #[arg(value_name = "VIEW")]
+    pub(crate) target: TeardownTarget,
+    #[command(flatten)]
+    pub(crate) entities: Entities,
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Whose rows.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Entities {
+    /// The join keys of one entity; give it again for more entities
+    #[arg(long = "entity", value_name = "KEY=VALUE[,KEY=VALUE]")]
+    pub(crate) entities: Vec<String>,
+    /// The entities: a Parquet, CSV or Arrow IPC file with the join keys, by its extension; other columns say nothing
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) entity_rows: Option<PathBuf>,
 }
 
 fn default_rate() -> NonZeroU32 {

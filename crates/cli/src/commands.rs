@@ -3,6 +3,7 @@
 pub(crate) mod catalog;
 mod changes;
 mod datasets;
+mod delete;
 mod doctor;
 mod historical;
 mod init;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Vacuum(args) => maintenance::vacuum(global, args).await,
         Command::Verify(args) => verify::verify(global, args).await,
         Command::Teardown(args) => teardown::teardown(global, args).await,
+        Command::Delete(args) => Box::pin(delete::delete(global, args)).await,
         Command::Doctor => doctor::doctor(global).await,
         Command::Serve(args) => serve::serve(global, &args).await,
         Command::Completions { shell } => {

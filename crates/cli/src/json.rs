@@ -7,9 +7,9 @@ use serde_json::{Map, Value as Json, json};
 use vintner_core::{FeatureType, Timestamp, Value};
 use vintner_ops::{
     api::{
-        Changes, Checkup, Detail, Difference, Health, OnlineResponse, Problem, Run, Summary,
-        Vacuumed, VacuumedFile, Version, ViewCompaction, ViewRun, ViewTeardown, ViewVacuum,
-        ViewVerification,
+        Changes, Checkup, Deleted, Detail, Difference, Health, OnlineResponse, Problem, Run,
+        Summary, Vacuumed, VacuumedFile, Version, ViewCompaction, ViewDeletion, ViewRun,
+        ViewTeardown, ViewVacuum, ViewVerification,
     },
     push_file::FileReport,
 };
@@ -192,6 +192,29 @@ pub(crate) fn teardown(done: &ViewTeardown) -> Json {
         "online_rows": done.online_rows,
         "files": done.files,
         "bytes": done.bytes,
+    })
+}
+
+/// `delete`
+pub(crate) fn deleted(done: &Deleted) -> Json {
+    let view = |view: &ViewDeletion| {
+        json!({
+            "view": view.view.to_string(),
+            "entities": view.entities,
+            "found": view.found,
+            "rows": view.rows,
+            "online_rows": view.online_rows,
+            "table_version": view.table_version,
+            "files_removed": view.files_removed,
+            "files_added": view.files_added,
+            "bytes_added": view.bytes_added,
+            "datasets": view.datasets.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+            "micros": view.micros,
+        })
+    };
+    json!({
+        "views": done.views.iter().map(view).collect::<Vec<_>>(),
+        "retired": done.retired.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 

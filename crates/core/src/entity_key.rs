@@ -16,7 +16,7 @@
 //! Two keys are equal exactly when their bytes are, no key's bytes are the beginning of another's of the same
 //! schema, and byte order is the order of the values.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Borrow, fmt, str::FromStr};
 
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, StringArray, cast::AsArray,
@@ -309,6 +309,13 @@ impl EntityKey {
     /// The key with these bytes, unchecked until it is decoded: for keys read back from a store.
     pub fn from_bytes(bytes: impl AsRef<[u8]>) -> Self {
         Self(SmallVec::from_slice(bytes.as_ref()))
+    }
+}
+
+/// Keys are found by their bytes.
+impl Borrow<[u8]> for EntityKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -139,6 +139,9 @@ pub trait Operations: Send + Sync {
         events: &(dyn Fn(KeysSeen) + Send + Sync),
     ) -> Result<Vec<ViewTeardown>, OpsError>;
 
+    /// Deletes all rows of some entities from a view's tables and from the online store.
+    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, OpsError>;
+
     /// Looks at every part of the deployment, whether or not others work.
     async fn doctor(&self) -> Result<Vec<Checkup>, OpsError>;
 }
@@ -295,7 +298,7 @@ pub struct ViewRun {
     pub rows_read: u64,
     /// Rows written to the Delta table.
     pub rows_written: u64,
-    /// Rows left out because a join key or the event time is null.
+    /// Rows left out because a join key or the event time is null, or because their entity was deleted.
     pub rows_left_out: u64,
     /// Rows written to the online store.
     pub online_written: u64,

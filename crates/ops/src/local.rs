@@ -3,8 +3,10 @@
 mod after;
 mod catalog;
 mod datasets;
+mod delete;
 mod deployment;
 mod doctor;
+mod forget;
 mod freshness;
 #[cfg(test)]
 mod histories;
@@ -64,11 +66,11 @@ use vintner_repo::{Deployment, RepoFile};
 
 use crate::{
     api::{
-        ApplyReport, Change, Changes, CheckReport, Checkup, Dataset, Detail, HistoricalRequest,
-        KeysSeen, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
-        Operations, Phase, PlanReport, PushReport, PushRequest, Run, Scope, Spine, Summary,
-        TeardownRequest, TeardownScope, TrainingRows, VacuumRequest, Vacuumed, VerifyRequest,
-        Version, ViewCompaction, ViewRun, ViewTeardown, ViewVerification,
+        ApplyReport, Change, Changes, CheckReport, Checkup, Dataset, DeleteRequest, Deleted,
+        Detail, HistoricalRequest, KeysSeen, MaterializeEvent, MaterializeRequest, ObjectKind,
+        OnlineRequest, OnlineResponse, Operations, Phase, PlanReport, PushReport, PushRequest, Run,
+        Scope, Spine, Summary, TeardownRequest, TeardownScope, TrainingRows, VacuumRequest,
+        Vacuumed, VerifyRequest, Version, ViewCompaction, ViewRun, ViewTeardown, ViewVerification,
     },
     error::{Fault, OpsError},
     meter::{Meters, RunOutcome},
@@ -807,6 +809,10 @@ impl Operations for Local {
             done.push(torn);
         }
         Ok(done)
+    }
+
+    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, OpsError> {
+        Box::pin(delete::delete(self, request)).await
     }
 
     async fn doctor(&self) -> Result<Vec<Checkup>, OpsError> {

@@ -20,11 +20,11 @@ use vintner_core::{DatasetName, KeySchema, RegistryVersion, ViewName};
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Changes, CheckReport, Checkup, Dataset, Detail, HistoricalRequest, KeysSeen,
-        MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse,
-        PlanReport, PushReport, PushRequest, Run, Spine, Summary, TeardownRequest, TrainingRows,
-        VacuumRequest, Vacuumed, VerifyRequest, Version, ViewCompaction, ViewRun, ViewTeardown,
-        ViewVerification,
+        ApplyReport, Changes, CheckReport, Checkup, Dataset, DeleteRequest, Deleted, Detail,
+        HistoricalRequest, KeysSeen, MaterializeEvent, MaterializeRequest, ObjectKind,
+        OnlineRequest, OnlineResponse, PlanReport, PushReport, PushRequest, Run, Spine, Summary,
+        TeardownRequest, TrainingRows, VacuumRequest, Vacuumed, VerifyRequest, Version,
+        ViewCompaction, ViewRun, ViewTeardown, ViewVerification,
     },
 };
 use vintner_proto::{
@@ -430,6 +430,12 @@ impl Operations for Client {
                 TeardownStep::Done(views) => return Ok(views),
             }
         }
+    }
+
+    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, OpsError> {
+        let request = self.request(write(request.clone().into_message())?);
+        let answer = self.answer(self.maintenance().delete(request).await)?;
+        self.read(Deleted::from_message(answer))
     }
 
     async fn doctor(&self) -> Result<Vec<Checkup>, OpsError> {

@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 use vintner_ops::{
     Operations, OpsError,
-    api::{KeysSeen, TeardownRequest, VacuumRequest, VerifyRequest},
+    api::{DeleteRequest, KeysSeen, TeardownRequest, VacuumRequest, VerifyRequest},
 };
 use vintner_proto::v1::{self, maintenance_service_server::MaintenanceService};
 
@@ -97,6 +97,14 @@ impl MaintenanceService for MaintenanceHandlers {
         let work =
             tokio::spawn(async move { ops.teardown(&request, &|seen| sender.send(seen)).await });
         Ok(streamed(seen, work, TeardownStep::Seen, TeardownStep::Done))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let request = read(DeleteRequest::from_message(request.into_inner()))?;
+        respond(self.ops.delete(&request).await)
     }
 
     async fn doctor(

@@ -39,7 +39,7 @@ pub(crate) async fn get_online(global: &Global, args: GetOnline) -> Result<Exit,
 }
 
 /// Columns from `key=value,key=value` texts, one per entity; each must name the same keys.
-fn entity_columns(entities: &[String]) -> Result<Vec<EntityColumn>, Failure> {
+pub(super) fn entity_columns(entities: &[String]) -> Result<Vec<EntityColumn>, Failure> {
     let mut columns: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (row, entity) in entities.iter().enumerate() {
         for pair in entity.split(',') {

@@ -9,6 +9,7 @@
 mod bad_input;
 mod care;
 mod datasets;
+mod delete;
 mod explain;
 mod faults;
 mod foreign_readers;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::{
     data_files::{TARGET_BYTES, Written},
+    deletions,
     error::{DeltaError, cause},
     file_name::{self, Origin},
     progress,
@@ -25,8 +26,9 @@ use super::{
 
 /// The key of the id that tells a commit of ours from another one's.
 const COMMIT_KEY: &str = "vintner.commit";
-/// How many versions of others a change follows before it is planned again.
-const VERSIONS_TO_FOLLOW: u64 = 64;
+/// How many versions of others a change follows before it is planned again. While one rewrites large files, pushes make
+/// many.
+const VERSIONS_TO_FOLLOW: u64 = 1024;
 /// After how many versions the log is summed up in a checkpoint.
 const CHECKPOINT_EVERY: u64 = 10;
 
@@ -66,6 +68,8 @@ pub enum Effect {
     Pushes,
     /// Some are replaced: which, in SQL, for people who read the log.
     Replaces(String),
+    /// Those of some entities go. Rows that are pushed meanwhile are later ones, and stay.
+    Deletes,
     /// They are the same, in other files.
     Rearranges,
 }
@@ -162,7 +166,7 @@ impl Change {
 
     /// Whether this change is right also after another one. What computes rows from sources was planned from what the
     /// table's rows were made of, so only what does not touch that may come before it: a move of rows, and rows that were
-    /// pushed. What moves rows itself, and what was pushed, can follow everything but what takes away the same files,
+    /// pushed. So it is with what deletes rows, which must know all that runs have written and others have deleted. What moves rows itself, and what was pushed, can follow everything but what takes away the same files,
     /// changes the columns, or is of the same producers.
     fn can_follow(&self, other: &[Action]) -> bool {
         let is_compatible = other.iter().all(|action| match action {
@@ -219,6 +223,10 @@ impl Change {
             let marker = progress::marker(table);
             transactions.push(Transaction::new(marker, number(version)));
         }
+        if info.contains_key(deletions::KEY) {
+            let marker = deletions::marker(table);
+            transactions.push(Transaction::new(marker, number(version)));
+        }
         for (producer, sequence) in &self.producers {
             transactions.push(Transaction::new(producer, *sequence));
         }
@@ -230,6 +238,8 @@ impl Change {
             _ if is_first => (SaveMode::ErrorIfExists, None),
             Effect::Appends | Effect::Pushes => (SaveMode::Append, None),
             Effect::Replaces(what) => (SaveMode::Overwrite, Some(what.clone())),
+            // Which, the log is not to say in clear.
+            Effect::Deletes => return DeltaOperation::Delete { predicate: None },
             Effect::Rearranges => {
                 return DeltaOperation::Optimize {
                     predicate: None,
@@ -336,6 +346,9 @@ struct Moved {
 impl AddedFiles {
     /// Takes in the next commit, which wrote `version`.
     pub(crate) fn then(&mut self, version: u64, actions: &[Action]) {
+        if deletions::is_deletion(actions) {
+            return self.then_deleted(actions);
+        }
         let mut moved = Moved {
             files: Vec::new(),
             into: Vec::new(),
@@ -364,6 +377,38 @@ impl AddedFiles {
         }
         if !moved.files.is_empty() {
             self.moved.push(moved);
+        }
+    }
+
+    /// Takes in a commit that wrote files anew without the rows of some entities. When added rows were in one of them,
+    /// those that stayed are in the new ones.
+    fn then_deleted(&mut self, actions: &[Action]) {
+        let is_removed = |path: &str| {
+            let mut removed = actions.iter();
+            removed.any(|action| matches!(action, Action::Remove(r) if r.path == path))
+        };
+        let before = self.files.len() + self.moved.len();
+        self.files.retain(|file| !is_removed(&file.path));
+        // The file that they came in still has the rows that are deleted.
+        let moved = &mut self.moved;
+        let mut others = Vec::new();
+        for moved in moved.extract_if(.., |moved| moved.into.iter().any(|path| is_removed(path))) {
+            let stays = moved.into.into_iter().filter(|path| !is_removed(path));
+            others.extend(stays.map(|path| AddedFile {
+                path,
+                version: None,
+            }));
+        }
+        if self.files.len() + self.moved.len() < before {
+            let added = actions.iter().filter_map(|action| match action {
+                Action::Add(add) => Some(add.path.clone()),
+                _ => None,
+            });
+            let added = added.map(|path| AddedFile {
+                path,
+                version: None,
+            });
+            self.files.extend(added.chain(others));
         }
     }
 
@@ -401,7 +446,7 @@ impl Moved {
 
 #[cfg(test)]
 mod tests {
-    use deltalake::kernel::Add;
+    use deltalake::kernel::{Add, CommitInfo};
 
     use super::*;
 
@@ -470,6 +515,52 @@ mod tests {
     }
 
     #[test]
+    fn added_rows_are_found_also_when_some_were_deleted() {
+        let deletes = |actions: &[Action]| {
+            let mut info = CommitInfo::default();
+            info.info.insert(deletions::KEY.to_owned(), json!([]));
+            let info = std::iter::once(Action::CommitInfo(info));
+            info.chain(actions.iter().cloned()).collect::<Vec<_>>()
+        };
+        let append: &[Action] = &[add("a", true)];
+        let moves: &[Action] = &[
+            remove("a", false),
+            remove("old", false),
+            add("c", false),
+            add("d", false),
+        ];
+        let from_a = deletes(&[remove("a", true), add("b", true)]);
+        let from_old = deletes(&[remove("old", true), add("b", true)]);
+        let from_both = deletes(&[remove("a", true), remove("old", true), add("b", true)]);
+        let from_c = deletes(&[remove("c", true), add("e", true)]);
+        let nothing = deletes(&[]);
+        for (commits, want) in [
+            (vec![append, &from_a], &["b"][..]),
+            (vec![append, &from_both], &["b"]),
+            (vec![append, &nothing], &["a"]),
+            // What is left of rows that were there before is nothing new.
+            (vec![append, &from_old], &["a"]),
+            (vec![&from_old], &[]),
+            (vec![append, &deletes(&[remove("a", true)])], &[]),
+            // The file from which rows have moved still has those that were deleted.
+            (vec![append, moves, &from_c], &["e", "d"]),
+            (vec![append, moves, &from_old], &["a@10"]),
+            (
+                vec![
+                    append,
+                    moves,
+                    &from_c,
+                    &[remove("d", false), add("f", false)],
+                ],
+                &["e", "d@12"],
+            ),
+        ] {
+            let want = want.iter().map(|path| (*path).to_owned()).collect();
+            assert_eq!(added(&commits), Some(want), "{commits:?}");
+        }
+    }
+
+    #[test]
     fn a_change_follows_what_it_was_not_planned_from() {
         let change = |effect: Effect, removes: &[&str]| Change {
             written: Written::default(),
@@ -492,6 +583,7 @@ mod tests {
         let replaces = change(Effect::Replaces("true".to_owned()), &["a"]);
         let moves = change(Effect::Rearranges, &["a"]);
         let pushes = change(Effect::Pushes, &[]);
+        let deletes = change(Effect::Deletes, &["a"]);
         let txn = |producer: &str| Action::Txn(Transaction::new(producer, 1));
         let metadata = new_metadata(
             &StructType::try_new([]).unwrap(),
@@ -500,42 +592,43 @@ mod tests {
         );
         for (other, want) in [
             // another append: it has read what this one has
-            (vec![add("n", true)], [false, false, true, true]),
+            (vec![add("n", true)], [false, false, true, true, false]),
             // rows that were pushed: no source has them
             (
                 vec![add("pushed-n", true), txn("q")],
-                [true, true, true, true],
+                [true, true, true, true, true],
             ),
             // of the same producer, or beside others
             (
                 vec![add("pushed-n", true), txn("p")],
-                [true, true, true, false],
+                [true, true, true, false, true],
             ),
             (
                 vec![add("pushed-n", true), add("n", true)],
-                [false, false, true, true],
+                [false, false, true, true, false],
             ),
             // a run that found no rows, and says so
-            (vec![], [false, false, true, true]),
+            (vec![], [false, false, true, true, false]),
             (
                 vec![remove("b", true), add("n", true)],
-                [false, false, true, true],
+                [false, false, true, true, false],
             ),
             (
                 vec![remove("b", false), add("n", false)],
-                [true, true, true, true],
+                [true, true, true, true, true],
             ),
             (
                 vec![remove("a", false), add("n", false)],
-                [true, false, false, true],
+                [true, false, false, true, false],
             ),
-            (vec![remove("a", true)], [false, false, false, true]),
+            (vec![remove("a", true)], [false, false, false, true, false]),
             (
                 vec![Action::Metadata(metadata.unwrap())],
-                [false, false, false, false],
+                [false, false, false, false, false],
             ),
         ] {
-            let found = [&appends, &replaces, &moves, &pushes].map(|ours| ours.can_follow(&other));
+            let found = [&appends, &replaces, &moves, &pushes, &deletes]
+                .map(|ours| ours.can_follow(&other));
             assert_eq!(found, want, "{other:?}");
         }
     }

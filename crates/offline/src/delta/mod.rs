@@ -14,6 +14,7 @@ pub mod table;
 
 mod change;
 mod data_files;
+pub(crate) mod deletions;
 mod file_name;
 pub(crate) mod progress;
 mod scan;
@@ -25,6 +26,7 @@ mod waits;
 pub(crate) mod faulty;
 
 pub use change::{Change, Columns, Effect};
+pub use deletions::{DeletionWatch, Deletions, KeyDigest};
 pub use error::DeltaError;
 pub use layout::ViewLayout;
 pub use scan::OpenTable;
@@ -34,5 +36,6 @@ pub use table::{DataFile, Table, TableState};
 pub(crate) use change::{AddedFile, AddedFiles, checkpoint, checkpoint_when_due};
 pub(crate) use data_files::{Arrangement, DataFiles, TARGET_BYTES, Written};
 pub(crate) use file_name::Origin;
+pub(crate) use scan::at_least_of;
 pub(crate) use upload::Upload;
 pub(crate) use waits::Waits;

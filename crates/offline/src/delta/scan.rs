@@ -13,7 +13,7 @@ use datafusion::{
     prelude::SessionConfig,
 };
 use deltalake::{DeltaTable, delta_datafusion::FileSelection};
-use vintner_core::{ProjectName, ViewId};
+use vintner_core::{KeySchema, KeyValue, ProjectName, ViewId};
 use vintner_registry::model::ViewRevision;
 
 use super::{
@@ -23,6 +23,9 @@ use super::{
     table::{DataFile, Table, TableState},
 };
 use crate::feature_table::{FeatureFile, FeatureTable};
+
+/// Up to so many entities, a scan is asked for just these.
+const ENTITIES_ASKED_FOR: usize = 64;
 
 /// A view's table at one version of it, or before its first write, when it has no rows.
 #[derive(Clone, Debug)]
@@ -221,6 +224,38 @@ impl TableState {
             }
         }
         Ok(())
+    }
+}
+
+/// At least the rows of some entities, each the values of the join keys of a schema: files, row groups and pages that can
+/// have none are left out when the entities are few, and else the rows of all come.
+pub(crate) fn at_least_of(
+    schema: &KeySchema,
+    entities: &[Vec<KeyValue>],
+    rows: LogicalPlan,
+) -> Result<LogicalPlan, DataFusionError> {
+    if entities.len() > ENTITIES_ASKED_FOR {
+        return Ok(rows);
+    }
+    let columns = schema.join_keys().iter().enumerate();
+    let filters = columns.map(|(place, key)| {
+        let values = entities.iter().filter_map(|values| values.get(place));
+        let values = values.map(|value| lit(literal(value))).collect();
+        ident(key.name.as_str()).in_list(values, false)
+    });
+    match filters.reduce(Expr::and) {
+        Some(filter) => LogicalPlanBuilder::from(rows).filter(filter)?.build(),
+        None => Ok(rows),
+    }
+}
+
+fn literal(value: &KeyValue) -> ScalarValue {
+    match value {
+        KeyValue::Bool(v) => ScalarValue::from(*v),
+        KeyValue::Int32(v) => ScalarValue::from(*v),
+        KeyValue::Int64(v) => ScalarValue::from(*v),
+        KeyValue::String(v) => ScalarValue::from(v.as_str()),
+        KeyValue::Bytes(v) => ScalarValue::Binary(Some(v.clone())),
     }
 }
 

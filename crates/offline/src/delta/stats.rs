@@ -1,6 +1,6 @@
 //! The statistics of a data file, as the log keeps them: which event times a file can hold.
 
-use std::ops::RangeInclusive;
+use std::{cmp::Ordering, ops::RangeInclusive};
 
 use parquet::{
     basic::{LogicalType, TimeUnit},
@@ -12,7 +12,7 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 use serde_json::{Map, Value, json};
-use vintner_core::{Timestamp, Ttl};
+use vintner_core::{JoinKey, KeySchema, KeyValue, Timestamp, Ttl};
 
 use super::{error::EventRange, layout::EVENT_TIMESTAMP};
 
@@ -36,6 +36,38 @@ pub(super) fn event_range(stats: Option<&str>) -> Option<EventRange> {
     Some(EventRange {
         first: read("minValues")?,
         last: read("maxValues")?.saturating_add(Ttl::from_micros(999)?),
+    })
+}
+
+/// Whether a file can have a row of one of these entities, each the values of the join keys of a schema. It can when its
+/// statistics do not say.
+pub(super) fn can_hold(
+    stats: Option<&str>,
+    schema: &KeySchema,
+    entities: &[Vec<KeyValue>],
+) -> bool {
+    let stats = stats.and_then(|stats| serde_json::from_str::<Value>(stats).ok());
+    let bound = |side: &str, key: &JoinKey| stats.as_ref()?.get(side)?.get(key.name.as_str());
+    let keys = schema.join_keys().iter();
+    let bounds: Vec<_> = keys
+        .map(|key| (bound("minValues", key), bound("maxValues", key)))
+        .collect();
+    let is_within = |((least, greatest), value): (&(Option<&Value>, Option<&Value>), &KeyValue)| {
+        least.and_then(|least| compare(least, value)) != Some(Ordering::Greater)
+            && greatest.and_then(|greatest| compare(greatest, value)) != Some(Ordering::Less)
+    };
+    let mut entities = entities.iter();
+    entities.any(|values| bounds.iter().zip(values).all(is_within))
+}
+
+/// How a bound compares with a value; none when that cannot be told.
+fn compare(bound: &Value, value: &KeyValue) -> Option<Ordering> {
+    Some(match value {
+        KeyValue::Bool(value) => bound.as_bool()?.cmp(value),
+        KeyValue::Int32(value) => bound.as_i64()?.cmp(&i64::from(*value)),
+        KeyValue::Int64(value) => bound.as_i64()?.cmp(value),
+        KeyValue::String(value) => bound.as_str()?.cmp(value),
+        KeyValue::Bytes(_) => return None,
     })
 }
 
@@ -150,6 +182,8 @@ fn chunk_bounds(statistics: &Statistics, column: &ColumnDescriptor) -> Option<(B
 
 #[cfg(test)]
 mod tests {
+    use vintner_core::KeyType;
+
     use super::*;
 
     const STATS: &str = r#"{"numRecords":2,"minValues":{"event_timestamp":"2013-01-01T00:00:00Z"},
@@ -163,6 +197,43 @@ mod tests {
         assert_eq!(rows(Some(STATS)), Some(2));
         assert_eq!(event_range(Some("{}")), None);
         assert_eq!(event_range(None), None);
+    }
+
+    #[test]
+    fn a_file_can_hold_the_entities_within_its_bounds() {
+        let key = |name: &str, key_type| JoinKey {
+            name: name.parse().unwrap(),
+            key_type,
+        };
+        let schema = KeySchema::new(vec![
+            key("a", KeyType::Int64),
+            key("b", KeyType::String),
+            key("c", KeyType::Bytes),
+        ])
+        .unwrap();
+        let stats = r#"{"minValues":{"a":-1,"b":"k"},"maxValues":{"a":5,"b":"m"}}"#;
+        let entity = |a: i64, b: &str| {
+            let c = KeyValue::Bytes(vec![0]);
+            vec![KeyValue::Int64(a), KeyValue::String(b.to_owned()), c]
+        };
+        for (a, b, want) in [
+            (-1, "k", true),
+            (5, "m", true),
+            (-2, "l", false),
+            (6, "l", false),
+            (0, "j\u{10ffff}", false),
+            (0, "ma", false),
+            (0, "lé", true),
+        ] {
+            let held = can_hold(Some(stats), &schema, &[entity(a, b)]);
+            assert_eq!(held, want, "{a} {b}");
+            let both = [entity(9, "k"), entity(a, b)];
+            assert_eq!(can_hold(Some(stats), &schema, &both), want, "{a} {b}");
+        }
+        assert!(!can_hold(Some(stats), &schema, &[]));
+        for unknown in [None, Some("{}"), Some(r#"{"minValues":{"a":"x"}}"#)] {
+            assert!(can_hold(unknown, &schema, &[entity(9, "z")]), "{unknown:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use deltalake::{
 };
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use serde_json::Value;
+use vintner_core::{KeySchema, KeyValue};
 
 use super::{
     error::{DeltaError, EventRange, Newest, cause},
@@ -286,6 +287,11 @@ impl DataFile {
     /// The event times that rows can have; none when the log does not say.
     pub fn events(&self) -> Option<EventRange> {
         stats::event_range(self.view.stats().as_deref())
+    }
+
+    /// Whether there can be a row of one of these entities, each the values of the join keys of a schema.
+    pub(crate) fn can_hold(&self, schema: &KeySchema, entities: &[Vec<KeyValue>]) -> bool {
+        stats::can_hold(self.view.stats().as_deref(), schema, entities)
     }
 
     /// Whether rows of the file have been deleted without writing it anew, which only other writers do.

@@ -85,6 +85,7 @@ pub fn compact_view<'a>(
                         return Err(MaintenanceError::Busy {
                             view: view.id.clone(),
                             attempts: ATTEMPTS,
+                            doing: "it was compacted",
                         });
                     }
                     tracing::info!(view = %view.id, "rewritten by somebody else meanwhile; compacting again");
@@ -169,7 +170,7 @@ pub(super) async fn compact_to(
 }
 
 /// What rows are sorted by.
-fn order(layout: &ViewLayout) -> Vec<String> {
+pub(super) fn order(layout: &ViewLayout) -> Vec<String> {
     let keys = layout.arrow().fields()[..layout.keys()].iter();
     let keys = keys.map(|field| field.name().as_str());
     let times = [EVENT_TIMESTAMP, CREATED_TIMESTAMP];
@@ -178,7 +179,7 @@ fn order(layout: &ViewLayout) -> Vec<String> {
 
 /// The session with what sorting needs. One sorter has all of the memory, and half of it for merging: a row's sort key can
 /// be as large as the row, and merging what is in memory holds the keys of all of it.
-fn sorting_session(session: &SessionContext) -> SessionContext {
+pub(super) fn sorting_session(session: &SessionContext) -> SessionContext {
     let runtime = session.runtime_env();
     let mut config = session.copied_config().with_target_partitions(1);
     if let MemoryLimit::Finite(bytes) = runtime.memory_pool.memory_limit() {

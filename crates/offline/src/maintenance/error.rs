@@ -21,13 +21,15 @@ pub enum MaintenanceError {
     },
     /// Other writers were always first.
     #[error(
-        "others rewrote the table of {view} {attempts} times while it was compacted; try again when less is written"
+        "others rewrote the table of {view} {attempts} times while {doing}; try again when less is written"
     )]
     Busy {
         /// The view.
         view: ViewId,
         /// How often it was tried.
         attempts: u32,
+        /// What was done to the table.
+        doing: &'static str,
     },
     /// The files could not be listed or deleted.
     #[error("could not {what} the files of {table} at {location}")]

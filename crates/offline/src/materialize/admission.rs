@@ -8,10 +8,11 @@ use arrow::{
     datatypes::TimestampMicrosecondType,
     error::ArrowError,
 };
-use vintner_core::Timestamp;
+use vintner_core::{KeyColumns, KeySchema, Timestamp};
+use vintner_registry::model::ViewRevision;
 
 use super::request::EventWindow;
-use crate::delta::ViewLayout;
+use crate::delta::{Deletions, ViewLayout};
 
 /// How many rows a run has seen, and what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct RowCounts {
     pub null_key: u64,
     /// Rows without an event time; left out.
     pub null_time: u64,
+    /// Rows of entities whose rows were deleted, of up to that moment; left out.
+    pub deleted: u64,
     /// Rows at or after the end of the run; left for a later one.
     pub held_back: u64,
 }
@@ -31,7 +34,7 @@ pub struct RowCounts {
 impl RowCounts {
     /// Rows that can never go into the table.
     pub fn left_out(&self) -> u64 {
-        self.null_key + self.null_time
+        self.null_key + self.null_time + self.deleted
     }
 }
 
@@ -41,14 +44,18 @@ impl AddAssign for RowCounts {
         self.written += more.written;
         self.null_key += more.null_key;
         self.null_time += more.null_time;
+        self.deleted += more.deleted;
         self.held_back += more.held_back;
     }
 }
 
-/// Lets rows of the planner's columns through: those with all join keys and an event time, of the times asked for.
+/// Lets rows of the planner's columns through: those with all join keys and an event time, of the times asked for, whose
+/// entity was not deleted.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     layout: ViewLayout,
+    keys: KeySchema,
+    deletions: Arc<Deletions>,
     created: Timestamp,
     window: EventWindow,
     /// Windows whose rows are there already.
@@ -66,16 +73,19 @@ pub(super) struct Admitted {
 }
 
 impl Admission {
-    /// Rows of the event times in `window`, none of them in a window of `except`. A row without a created time gets
-    /// `created`.
+    /// Rows of the event times in `window`, none of them in a window of `except`, or of entities and times that were
+    /// deleted. A row without a created time gets `created`.
     pub(super) fn new(
-        layout: ViewLayout,
+        view: &ViewRevision,
+        deletions: Arc<Deletions>,
         window: EventWindow,
         except: Vec<EventWindow>,
         created: Timestamp,
     ) -> Self {
         Self {
-            layout,
+            layout: ViewLayout::of(view),
+            keys: view.join_keys.clone(),
+            deletions,
             created,
             window,
             except,
@@ -111,10 +121,19 @@ impl Admission {
                 last_event: Some(last_event),
             });
         }
+        let key_columns: Vec<&ArrayRef> = keys.iter().collect();
+        let encoded = KeyColumns::new(&self.keys, &key_columns);
+        let encoded = encoded.map_err(|error| ArrowError::SchemaError(error.to_string()))?;
         let mut last_event = None;
+        let mut key = Vec::new();
         let admitted: BooleanArray = (0..batch.num_rows())
             .map(|row| {
-                let event = self.admits(row, keys, events, &mut counts);
+                let is_deleted = |event: Timestamp| {
+                    !self.deletions.is_empty()
+                        && encoded.encode_row(row, &mut key)
+                        && self.deletions.leave_out(&key, event)
+                };
+                let event = self.admits(row, keys, events, is_deleted, &mut counts);
                 last_event = last_event.max(event);
                 Some(event.is_some())
             })
@@ -134,7 +153,7 @@ impl Admission {
         events: &TimestampMicrosecondArray,
     ) -> Option<Timestamp> {
         let has_nulls = events.null_count() > 0 || keys.iter().any(|key| key.null_count() > 0);
-        if has_nulls || !self.except.is_empty() {
+        if has_nulls || !self.except.is_empty() || !self.deletions.is_empty() {
             return None;
         }
         let (first, last) = (min(events)?, max(events)?);
@@ -150,6 +169,7 @@ impl Admission {
         row: usize,
         keys: &[ArrayRef],
         events: &TimestampMicrosecondArray,
+        is_deleted: impl FnOnce(Timestamp) -> bool,
         counts: &mut RowCounts,
     ) -> Option<Timestamp> {
         if events.is_null(row) {
@@ -166,6 +186,10 @@ impl Admission {
         }
         if self.window.end.is_some_and(|until| until <= event) {
             counts.held_back += 1;
+            return None;
+        }
+        if is_deleted(event) {
+            counts.deleted += 1;
             return None;
         }
         counts.written += 1;

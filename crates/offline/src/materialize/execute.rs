@@ -1,5 +1,7 @@
 //! Does what a plan says, in one commit.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use datafusion::{
     error::DataFusionError,
@@ -21,8 +23,8 @@ use super::{
     run::RunEvent,
 };
 use crate::delta::{
-    Arrangement, Change, Columns, DataFile, DataFiles, DeltaError, Effect, Origin, Table,
-    TableState, ViewLayout, Written,
+    Arrangement, Change, Columns, DataFile, DataFiles, Deletions, DeltaError, Effect, Origin,
+    Table, TableState, ViewLayout, Written,
     layout::{EVENT_TIMESTAMP, file_schema},
     progress,
 };
@@ -46,6 +48,7 @@ pub(super) struct Execution<'a> {
     pub(super) input: &'a Input<'a>,
     pub(super) table: &'a Table,
     pub(super) base: Option<&'a TableState>,
+    pub(super) deletions: Arc<Deletions>,
     pub(super) now: Timestamp,
     pub(super) observe: &'a (dyn Fn(RunEvent<'_>) + Send + Sync),
 }
@@ -117,7 +120,10 @@ impl Execution<'_> {
             None => Ok(()),
         };
         if written.is_ok() {
-            let admission = |except| Admission::new(layout.clone(), window, except, self.now);
+            let admission = |except| {
+                let deletions = Arc::clone(&self.deletions);
+                Admission::new(self.view(), deletions, window, except, self.now)
+            };
             for Reading { rows, except } in readings {
                 let admission = admission(except);
                 written = self

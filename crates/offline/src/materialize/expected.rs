@@ -1,5 +1,7 @@
 //! What the online store should hold at one version of a view's table, so many keys at a time.
 
+use std::collections::HashSet;
+
 use datafusion::{
     error::DataFusionError,
     execution::SendableRecordBatchStream,
@@ -19,7 +21,9 @@ use super::{
     run::MaterializeContext,
 };
 use crate::{
-    delta::{DeltaError, OfflineStore, TableState, ViewLayout, layout::EVENT_TIMESTAMP},
+    delta::{
+        DeltaError, OfflineStore, TableState, ViewLayout, at_least_of, layout::EVENT_TIMESTAMP,
+    },
     stream::SessionContext,
 };
 
@@ -118,6 +122,54 @@ impl<'a> ExpectedRows<'a> {
                 cursor: Some(OnlineCursor::at(state, self.view, held_back)),
                 batches: stream(loading.layout.arrow(), loading.latest),
             })
+        })
+    }
+}
+
+impl ExpectedRows<'_> {
+    /// The latest row of each of some keys, as of `now`. Only files that can have such rows are read.
+    ///
+    /// # Errors
+    /// [`MaterializeError`] when the table cannot be read, or a key is none of the view.
+    pub fn of_keys(
+        &self,
+        keys: HashSet<EntityKey>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<SendableRecordBatchStream, MaterializeError>> {
+        Box::pin(async move {
+            let layout = ViewLayout::of(self.view);
+            let schema = &self.view.join_keys;
+            let values = keys.iter().map(|key| key.decode(schema));
+            let values: Result<Vec<_>, _> = values.collect();
+            let mut latest = LatestRows::of_keys(self.view, keys);
+            let Some(state) = &self.state else {
+                return Ok(stream(layout.arrow(), latest));
+            };
+            let failed = |source: DeltaError| MaterializeError::Delta {
+                view: self.view.id.clone(),
+                source,
+            };
+            let unread = |error: DataFusionError| failed(state.table().read_error(error));
+            let values = values.map_err(|error| failed(state.table().read_error(error)))?;
+            let files = state.files().into_iter();
+            let files = files.filter(|file| file.can_hold(schema, &values));
+            let files: Vec<_> = files.map(|file| file.path()).collect();
+            if files.is_empty() {
+                return Ok(stream(layout.arrow(), latest));
+            }
+            let rows = state.rows_plan(layout.arrow(), Some(files)).await;
+            let rows = rows.and_then(|rows| at_least_of(schema, &values, rows));
+            let session = self.context.session;
+            let frame = session.execute_logical_plan(rows.map_err(unread)?).await;
+            let rows = frame.map_err(unread)?.execute_stream().await;
+            let mut rows = rows.map_err(unread)?;
+            while let Some(batch) = rows.next().await {
+                let offered = latest.offer(&batch.map_err(unread)?, |row| {
+                    (row.event <= now).then_some(Unseen::Taken)
+                });
+                offered.map_err(unread)?;
+            }
+            Ok(stream(layout.arrow(), latest))
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     ops::Range,
 };
 
@@ -14,7 +14,7 @@ use arrow::{
 };
 use datafusion::error::DataFusionError;
 use foldhash::fast::RandomState;
-use vintner_core::{KeyColumns, KeySchema, RowTime, Timestamp};
+use vintner_core::{EntityKey, KeyColumns, KeySchema, RowTime, Timestamp};
 use vintner_registry::model::ViewRevision;
 
 use vintner_join::{RowComparator, TieBreak};
@@ -34,6 +34,8 @@ pub(super) struct LatestRows {
     /// Which keys are looked at. Becomes smaller when there are more than `limit` of them.
     range: KeyRange,
     limit: usize,
+    /// Which of them, when only some are.
+    only: Option<HashSet<EntityKey>>,
     places: HashMap<Box<[u8]>, usize, RandomState>,
     winners: Vec<Winner>,
     chunks: Vec<RecordBatch>,
@@ -75,11 +77,20 @@ impl LatestRows {
             keys: view.join_keys.clone(),
             range,
             limit,
+            only: None,
             ties: TieBreak::new(&features),
             places: HashMap::default(),
             winners: Vec::new(),
             chunks: Vec::new(),
             rows: 0,
+        }
+    }
+
+    /// Of these keys.
+    pub(super) fn of_keys(view: &ViewRevision, keys: HashSet<EntityKey>) -> Self {
+        Self {
+            only: Some(keys),
+            ..Self::new(view)
         }
     }
 
@@ -111,7 +122,8 @@ impl LatestRows {
             let Some(unseen) = unseen(time).filter(|_| keys.encode_row(row, &mut key)) else {
                 continue;
             };
-            if !self.range.has(&key) {
+            let is_asked_for = |key| self.only.as_ref().is_none_or(|only| only.contains(key));
+            if !self.range.has(&key) || !is_asked_for(key.as_slice()) {
                 continue;
             }
             let challenger = Winner {

@@ -1,6 +1,9 @@
 //! What the online store should have: the latest row of each key whose time has come.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
@@ -22,7 +25,9 @@ use super::{
     run::MaterializeContext,
 };
 use crate::delta::{
-    AddedFile, AddedFiles, DeltaError, TableState, ViewLayout, layout::EVENT_TIMESTAMP,
+    AddedFile, AddedFiles, DeletionWatch, DeltaError, KeyDigest, Table, TableState, ViewLayout,
+    deletions::{deleted_between, is_deletion},
+    layout::EVENT_TIMESTAMP,
 };
 
 /// How many commits are read at a time.
@@ -105,6 +110,10 @@ pub struct OnlineLoad {
     pub held_back: u64,
     /// Where the next load goes on, once all of this one is in the store. None when there is no table.
     pub cursor: Option<OnlineCursor>,
+    /// The entities whose rows were deleted since: what the store has of them is to be looked at.
+    pub deleted: HashSet<KeyDigest>,
+    /// Sees deletions that come while the rows are written, which may be of these. None when there is no table.
+    pub watch: Option<DeletionWatch>,
 }
 
 /// The latest row of each key that has come to count since a cursor, or at all: the greatest row time at or before
@@ -112,8 +121,9 @@ pub struct OnlineLoad {
 /// again; one whose latest row is not new is not given.
 ///
 /// Only what was added to the table since the cursor is read, and rows that were held back and are due; all of the
-/// table without a cursor, or when the cursor is of another table or of other features. Rows that went away since are
-/// no matter: a store that never goes back in time would not take an older row in place of one that it has.
+/// table without a cursor, or when the cursor is of another table or of other features. Rows that a run has replaced since
+/// are no matter: a store that never goes back in time would not take an older row in place of one that it has. Which
+/// entities' rows were deleted is told.
 ///
 /// Memory: one row per key, not the history.
 ///
@@ -148,6 +158,8 @@ async fn load(
             rows: 0,
             held_back: 0,
             cursor: None,
+            deleted: HashSet::new(),
+            watch: None,
         });
     };
     let mut loading = Loading {
@@ -159,14 +171,18 @@ async fn load(
         latest,
         held_back: Held::default(),
     };
-    let since = since.filter(|since| {
-        since.table == state.id()
-            && since.version <= state.version()
-            && since.layout == view.layout().fingerprint()
-    });
-    let added = match since {
-        Some(since) => added_since(&state, since).await.map_err(delta_error)?,
-        None => None,
+    let since = since.filter(|since| since.table == state.id() && since.version <= state.version());
+    let noted = since.map(|since| since.version);
+    let since = since.filter(|since| since.layout == view.layout().fingerprint());
+    let (added, deleted) = match since {
+        Some(since) => {
+            let news = News::since(&state, since).await.map_err(delta_error)?;
+            (news.added, news.deleted)
+        }
+        None => {
+            let deletions = state.deletions().await.map_err(delta_error)?;
+            (None, deletions.after(noted))
+        }
     };
     match (since, added) {
         (Some(since), Some(added)) => loading.go_on(since, added).await?,
@@ -178,6 +194,8 @@ async fn load(
         held_back: loading.held_back.rows,
         batches: stream(loading.layout.arrow(), loading.latest),
         cursor: Some(cursor),
+        deleted,
+        watch: Some(DeletionWatch::after(table, state.version())),
     })
 }
 
@@ -311,25 +329,55 @@ impl Loading<'_> {
     }
 }
 
-/// The files that hold all rows added to a table since a cursor. None when that cannot be told, or would be all files.
-/// Rows that compaction has moved since are read from the files that they came in, as long as those are there.
-async fn added_since(
-    state: &TableState,
-    since: &OnlineCursor,
-) -> Result<Option<Vec<AddedFile>>, DeltaError> {
-    let table = state.table();
-    let mut added = AddedFiles::default();
-    // Pushes make many commits.
-    let commits = stream::iter(since.version + 1..=state.version())
-        .map(|version| async move { Ok((version, table.actions(version).await?)) })
-        .buffered(COMMITS_READ_AT_ONCE);
-    let mut commits = std::pin::pin!(commits);
-    while let Some(commit) = commits.next().await {
-        match commit? {
-            (version, Some(actions)) => added.then(version, &actions),
-            (_, None) => return Ok(None),
+/// What has come to a table, and gone, since a cursor.
+struct News {
+    /// The files that hold all rows added. None when that cannot be told, or would be all files. Rows that compaction has
+    /// moved since are read from the files that they came in, as long as those are there.
+    added: Option<Vec<AddedFile>>,
+    /// The entities whose rows were deleted.
+    deleted: HashSet<KeyDigest>,
+}
+
+impl News {
+    async fn since(state: &TableState, since: &OnlineCursor) -> Result<Self, DeltaError> {
+        let table = state.table();
+        let mut added = AddedFiles::default();
+        let mut deletion = None;
+        // Pushes make many commits.
+        let commits = stream::iter(since.version + 1..=state.version())
+            .map(|version| async move { Ok((version, table.actions(version).await?)) })
+            .buffered(COMMITS_READ_AT_ONCE);
+        let mut commits = std::pin::pin!(commits);
+        while let Some(commit) = commits.next().await {
+            match commit? {
+                (version, Some(actions)) => {
+                    added.then(version, &actions);
+                    if is_deletion(&actions) {
+                        deletion = Some(version);
+                    }
+                }
+                (_, None) => {
+                    let deletions = state.deletions().await?;
+                    return Ok(Self {
+                        added: None,
+                        deleted: deletions.after(Some(since.version)),
+                    });
+                }
+            }
         }
+        Ok(Self {
+            added: still_there(table, since, added).await?,
+            deleted: deleted_between(table, since.version, deletion).await?,
+        })
     }
+}
+
+/// The files of added rows, if all of them are still there.
+async fn still_there(
+    table: &Table,
+    since: &OnlineCursor,
+    added: AddedFiles,
+) -> Result<Option<Vec<AddedFile>>, DeltaError> {
     let Some(files) = added.files() else {
         return Ok(None);
     };

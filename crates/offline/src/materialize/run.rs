@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,7 @@ use super::{
     request::MaterializeRequest,
 };
 use crate::{
-    delta::{OfflineStore, Origin, TableState, ViewLayout, Waits},
+    delta::{Deletions, OfflineStore, Origin, TableState, ViewLayout, Waits},
     sources::{DeltaChange, SourceState, Sources},
 };
 
@@ -127,6 +128,10 @@ async fn attempt(
         if run.plan.action == Action::NothingNew {
             return Ok(run);
         }
+        let deletions = match &base {
+            Some(base) => base.deletions().await.map_err(delta_error)?,
+            None => Deletions::default(),
+        };
         let input = Input {
             context,
             view,
@@ -137,6 +142,7 @@ async fn attempt(
             input: &input,
             table: &table,
             base: base.as_ref(),
+            deletions: Arc::new(deletions),
             now,
             observe,
         };

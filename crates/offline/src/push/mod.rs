@@ -13,7 +13,7 @@ mod table;
 mod ties;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use file::{FileBatches, PushFile, PushFileError};
 pub use row_error::RowError;

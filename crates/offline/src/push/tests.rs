@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Rows of `row_local`: key, event time, value; created at the moment of the push.
-fn pushed(view: &ViewRevision, rows: &[(i64, i64, i64)], now: i64) -> RecordBatch {
+pub(crate) fn pushed(view: &ViewRevision, rows: &[(i64, i64, i64)], now: i64) -> RecordBatch {
     let ints = |get: fn(&(i64, i64, i64)) -> i64| -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(rows.iter().map(get)))
     };
@@ -37,11 +37,15 @@ fn pushed(view: &ViewRevision, rows: &[(i64, i64, i64)], now: i64) -> RecordBatc
     checked_rows(view, &batch, us(now), 0).unwrap()
 }
 
-fn open(world: &World, view: &ViewRevision) -> PushTable {
+pub(crate) fn open(world: &World, view: &ViewRevision) -> PushTable {
     PushTable::of(&world.store, &world.project, &view.id).unwrap()
 }
 
-async fn push(table: &mut PushTable, view: &ViewRevision, rows: &RecordBatch) -> Appended {
+pub(crate) async fn push(
+    table: &mut PushTable,
+    view: &ViewRevision,
+    rows: &RecordBatch,
+) -> Appended {
     let push = Push {
         rows,
         producer: None,
@@ -49,7 +53,7 @@ async fn push(table: &mut PushTable, view: &ViewRevision, rows: &RecordBatch) ->
     table.append(view, &[push]).await.unwrap()
 }
 
-async fn push_as(
+pub(crate) async fn push_as(
     table: &mut PushTable,
     view: &ViewRevision,
     rows: &RecordBatch,

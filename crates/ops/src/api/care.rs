@@ -1,8 +1,10 @@
-//! What keeps the stores true and clean: `verify`, `teardown`, `doctor`.
+//! What keeps the stores true and clean: `verify`, `teardown`, `delete`, `doctor`.
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
-use vintner_core::{Timestamp, ViewId, ViewName, ViewVersion};
+use vintner_core::{DatasetName, Timestamp, ViewId, ViewName, ViewVersion};
+
+use super::EntityColumn;
 
 /// How far an operation has come that goes through the entities of a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,6 +275,57 @@ impl ViewTeardown {
     pub fn is_nothing(&self) -> bool {
         !self.online && self.files == 0
     }
+}
+
+/// How many entities one request can delete the rows of.
+pub const MOST_DELETED_ENTITIES: usize = 100_000;
+
+/// Whose rows to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteRequest {
+    /// The view, of which all versions are meant that are not retired, or one version.
+    pub target: TeardownTarget,
+    /// The join keys, each with one value per entity; all of one length.
+    pub entities: Vec<EntityColumn>,
+    /// Whether it is only said what would be deleted.
+    pub dry_run: bool,
+}
+
+/// What was deleted, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// One per view version.
+    pub views: Vec<ViewDeletion>,
+    /// Retired versions of the view that are still stored, and may have rows of the entities.
+    pub retired: Vec<ViewId>,
+}
+
+/// What was deleted from one view version, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewDeletion {
+    /// The view version.
+    pub view: ViewId,
+    /// How many entities were asked for, each once.
+    pub entities: u64,
+    /// How many of them had a row, in the table or online.
+    pub found: u64,
+    /// How many rows were deleted from the table.
+    pub rows: u64,
+    /// How many were deleted online.
+    pub online_rows: u64,
+    /// The first version of the table that is without them: older ones are readable until `vacuum`. None when there is no
+    /// table, or it is only said what would be deleted.
+    pub table_version: Option<u64>,
+    /// How many files of the table had such rows.
+    pub files_removed: u64,
+    /// How many files have the other rows of those now.
+    pub files_added: u64,
+    /// The size of those files.
+    pub bytes_added: u64,
+    /// Saved datasets that were made from older versions of the table, which `vacuum` keeps for them.
+    pub datasets: Vec<DatasetName>,
+    /// How long it took, microseconds.
+    pub micros: u64,
 }
 
 /// What was found of one part of a deployment.

@@ -5,6 +5,7 @@ use vintner_core::{
     nearest::nearest,
 };
 use vintner_online::{EntityKeys, OnlineError, ReadPlan, view_keys};
+use vintner_registry::model::ViewRevision;
 
 use crate::{
     api::EntityColumn,
@@ -32,6 +33,11 @@ impl Entities {
     pub(super) fn count(&self) -> usize {
         self.count
     }
+
+    /// The keys of a view that has all of the join keys; none for an entity without a value of one.
+    pub(super) fn keys_of(&self, view: &ViewRevision) -> Result<EntityKeys, OnlineError> {
+        view_keys(view, &self.columns.iter().collect::<Vec<_>>(), self.count)
+    }
 }
 
 impl EntityReader {
@@ -48,51 +54,9 @@ impl EntityReader {
     /// Reads the columns of a request.
     ///
     /// # Errors
-    /// Names a join key without a column, a column that is no join key, a value that is not of the key's type, and
-    /// columns of different lengths.
+    /// As [`read`].
     pub(super) fn read(&self, given: Vec<EntityColumn>) -> Result<Entities, OpsError> {
-        let join_keys = self.join_keys.join_keys();
-        let count = given.first().map_or(0, |column| column.values.len());
-        let mut columns: Vec<Option<Column>> = join_keys.iter().map(|_| None).collect();
-        let first = given
-            .first()
-            .map(|first| first.name.clone())
-            .unwrap_or_default();
-        for column in given {
-            if column.values.len() != count {
-                return Err(refused(format!(
-                    "the join key `{}` has {} values and `{first}` has {count}; give each one value per entity",
-                    column.name,
-                    column.values.len(),
-                )));
-            }
-            let found = join_keys.iter().zip(&mut columns);
-            let mut found = found.filter(|(key, _)| key.name.as_str() == column.name);
-            match found.next() {
-                Some((key, place @ None)) => *place = Some(key_column(key, column.values)?),
-                Some((_, Some(_))) => {
-                    return Err(refused(format!(
-                        "the join key `{}` is given twice",
-                        column.name
-                    )));
-                }
-                None => return Err(self.unknown(&column.name)),
-            }
-        }
-        let columns = join_keys.iter().zip(columns).map(|(key, column)| {
-            column.ok_or_else(|| {
-                refused(format!(
-                    "the join key `{}` ({}) is missing; the features that are asked for need {}",
-                    key.name,
-                    key.key_type,
-                    self.names().collect::<Vec<_>>().join(", ")
-                ))
-            })
-        });
-        Ok(Entities {
-            columns: columns.collect::<Result<_, _>>()?,
-            count,
-        })
+        read(&self.join_keys, given, "the features that are asked for")
     }
 
     /// The entities' keys, per view of the plan.
@@ -119,7 +83,7 @@ impl EntityReader {
 
     /// The columns as they were read, with their names.
     pub(super) fn named(&self, entities: Entities) -> Vec<EntityColumn> {
-        let columns = self.names().zip(entities.columns);
+        let columns = names(&self.join_keys).zip(entities.columns);
         columns
             .map(|(name, values)| EntityColumn {
                 name: name.to_owned(),
@@ -133,28 +97,80 @@ impl EntityReader {
         &'a self,
         entities: &'a Entities,
     ) -> impl Iterator<Item = (&'a str, &'a Column)> {
-        self.names().zip(&entities.columns)
+        names(&self.join_keys).zip(&entities.columns)
     }
+}
 
-    fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.join_keys
-            .join_keys()
-            .iter()
-            .map(|key| key.name.as_str())
+/// Reads columns that have a value for each of some join keys. `whose` says of what these are, for people.
+///
+/// # Errors
+/// Names a join key without a column, a column that is no join key, a value that is not of the key's type, and
+/// columns of different lengths.
+pub(super) fn read(
+    join_keys: &KeySchema,
+    given: Vec<EntityColumn>,
+    whose: &str,
+) -> Result<Entities, OpsError> {
+    let count = given.first().map_or(0, |column| column.values.len());
+    let mut columns: Vec<Option<Column>> = join_keys.join_keys().iter().map(|_| None).collect();
+    let first = given
+        .first()
+        .map(|first| first.name.clone())
+        .unwrap_or_default();
+    for column in given {
+        if column.values.len() != count {
+            return Err(refused(format!(
+                "the join key `{}` has {} values and `{first}` has {count}; give each one value per entity",
+                column.name,
+                column.values.len(),
+            )));
+        }
+        let found = join_keys.join_keys().iter().zip(&mut columns);
+        let mut found = found.filter(|(key, _)| key.name.as_str() == column.name);
+        match found.next() {
+            Some((key, place @ None)) => *place = Some(key_column(key, column.values)?),
+            Some((_, Some(_))) => {
+                return Err(refused(format!(
+                    "the join key `{}` is given twice",
+                    column.name
+                )));
+            }
+            None => return Err(unknown(&column.name, join_keys, whose)),
+        }
     }
+    let columns = join_keys
+        .join_keys()
+        .iter()
+        .zip(columns)
+        .map(|(key, column)| {
+            column.ok_or_else(|| {
+                refused(format!(
+                    "the join key `{}` ({}) is missing; the join keys of {whose} are {}",
+                    key.name,
+                    key.key_type,
+                    names(join_keys).collect::<Vec<_>>().join(", ")
+                ))
+            })
+        });
+    Ok(Entities {
+        columns: columns.collect::<Result<_, _>>()?,
+        count,
+    })
+}
 
-    fn unknown(&self, name: &str) -> OpsError {
-        let hint = match nearest(name, self.names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
-                "the join keys are {}",
-                self.names().collect::<Vec<_>>().join(", ")
-            ),
-        };
-        refused(format!(
-            "`{name}` is no join key of the features that are asked for; {hint}"
-        ))
-    }
+fn names(join_keys: &KeySchema) -> impl Iterator<Item = &str> + Clone {
+    join_keys.join_keys().iter().map(|key| key.name.as_str())
+}
+
+fn unknown(name: &str, join_keys: &KeySchema, whose: &str) -> OpsError {
+    let hint = match nearest(name, names(join_keys)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!(
+            "the join keys are {}",
+            names(join_keys).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    refused(format!("`{name}` is no join key of {whose}; {hint}"))
 }
 
 fn refused(message: String) -> OpsError {

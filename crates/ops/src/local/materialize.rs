@@ -1,7 +1,8 @@
 //! `materialize`: first the Delta table, then the online store from it.
 
 use std::{
-    sync::Arc,
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,13 +12,16 @@ use futures::StreamExt as _;
 use tokio::task::spawn_blocking;
 use vintner_core::{KeyColumns, ProjectName, RowTime, Timestamp};
 use vintner_offline::{
-    delta::layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
+    delta::{
+        DeletionWatch, KeyDigest,
+        layout::{CREATED_TIMESTAMP, EVENT_TIMESTAMP},
+    },
     materialize::{MaterializeContext, OnlineCursor, online_rows},
 };
 use vintner_online::{Expiry, Load, OnlineRow, OnlineStore, RowEncoder, RowLayout, WriteReport};
 use vintner_registry::model::ViewRevision;
 
-use super::online::online_error;
+use super::{forget::OnlineRows, online::online_error};
 use crate::{
     api::{MaterializeEvent, Phase},
     error::{Fault, OpsError},
@@ -28,6 +32,8 @@ const PACKED_AHEAD: usize = 2;
 /// Batches that are being written at one time. One alone would leave the store idle from its last row to the next one's
 /// first.
 const WRITTEN_AT_ONCE: usize = 2;
+/// How often a load looks whether rows of it were deleted meanwhile. So long they may be online again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What an online load has done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +83,19 @@ pub(super) async fn load_online(
         view: Arc::new(view.clone()),
         layout: Arc::new(RowLayout::new(&view.layout())),
         expiry: view.ttl.map(|ttl| Expiry { ttl, now }),
+        deleted: Arc::default(),
+    };
+    let mut forgetting = Forgetting {
+        rows: OnlineRows {
+            context,
+            store: online,
+            view,
+            now,
+        },
+        watch: load.watch,
+        all: Arc::clone(&loading.deleted),
+        last: HashSet::new(),
+        looked: Instant::now(),
     };
     // No two batches have a key in common, so several may be on their way in any order.
     let mut written = load
@@ -88,6 +107,7 @@ pub(super) async fn load_online(
     let mut report = WriteReport::default();
     while let Some(part) = written.next().await {
         report += part?;
+        forgetting.now_and_then().await?;
         events(MaterializeEvent::Progress {
             view: view.id.clone(),
             phase: Phase::Online,
@@ -96,6 +116,7 @@ pub(super) async fn load_online(
     }
     drop(written);
     // Only now, when every row has been acknowledged.
+    forgetting.end(load.deleted).await?;
     if let Some(cursor) = load.cursor.filter(|cursor| since.as_ref() != Some(cursor)) {
         let cursor = cursor.to_json();
         online
@@ -117,6 +138,8 @@ struct Loading {
     view: Arc<ViewRevision>,
     layout: Arc<RowLayout>,
     expiry: Option<Expiry>,
+    /// Whose rows were deleted since the load began: those that it has are not to be written.
+    deleted: Arc<Mutex<HashSet<KeyDigest>>>,
 }
 
 impl Loading {
@@ -134,9 +157,61 @@ impl Loading {
     }
 
     async fn write(&self, rows: Result<Vec<OnlineRow>, OpsError>) -> Result<WriteReport, OpsError> {
+        let mut rows = rows?;
+        {
+            let deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+            if !deleted.is_empty() {
+                rows.retain(|row| !deleted.contains(&KeyDigest::of(row.key.as_bytes())));
+            }
+        }
         let (project, view) = (&self.project, &self.view.id);
-        let written = self.online.write(project, view, self.expiry, &rows?).await;
+        let written = self.online.write(project, view, self.expiry, &rows).await;
         written.map_err(online_error)
+    }
+}
+
+/// What a load does about rows that were deleted from the table: before it began, or while it writes.
+struct Forgetting<'a> {
+    rows: OnlineRows<'a>,
+    watch: Option<DeletionWatch>,
+    /// All that were deleted while it writes; batches that are written from now on leave them out.
+    all: Arc<Mutex<HashSet<KeyDigest>>>,
+    /// Those of the last look, which a batch that was on its way may have brought back.
+    last: HashSet<KeyDigest>,
+    looked: Instant,
+}
+
+impl Forgetting<'_> {
+    /// While rows are written: looks now and then.
+    async fn now_and_then(&mut self) -> Result<(), OpsError> {
+        if self.looked.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        let new = self.look().await?;
+        {
+            let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(&new);
+        }
+        let last = std::mem::replace(&mut self.last, new);
+        let deleted = last.union(&self.last).copied().collect();
+        self.rows.forget_digests(&deleted).await?;
+        self.looked = Instant::now();
+        Ok(())
+    }
+
+    /// After all rows are written.
+    async fn end(mut self, mut deleted: HashSet<KeyDigest>) -> Result<(), OpsError> {
+        deleted.extend(self.look().await?);
+        deleted.extend(&self.last);
+        self.rows.forget_digests(&deleted).await.map(|_| ())
+    }
+
+    async fn look(&mut self) -> Result<HashSet<KeyDigest>, OpsError> {
+        let looked = match &mut self.watch {
+            Some(watch) => watch.look().await,
+            None => return Ok(HashSet::new()),
+        };
+        looked.map_err(|error| OpsError::from_error(Fault::Store, error))
     }
 }
 

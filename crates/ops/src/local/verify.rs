@@ -16,8 +16,11 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt as _;
 use vintner_core::{Clock, Column, EntityKey, FeatureField, RowTime, Timestamp};
-use vintner_offline::materialize::{
-    ExpectedRows, KeyRange, MaterializeContext, OnlineCursor, key_hash, online_rows,
+use vintner_offline::{
+    delta::KeyDigest,
+    materialize::{
+        ExpectedRows, KeyRange, MaterializeContext, OnlineCursor, OnlineLoad, key_hash, online_rows,
+    },
 };
 use vintner_online::{
     Expiry, Lookup, OnlineRow, OnlineStore, PackedRow, Remaining, Replacement, RowLayout,
@@ -27,6 +30,7 @@ use vintner_online::{
 use vintner_registry::model::ViewRevision;
 
 use super::{
+    forget::OnlineRows,
     materialize::{cursor_of, micros_since, packed},
     online::online_error,
 };
@@ -159,6 +163,7 @@ impl Verifying<'_> {
         in_table.sort_unstable();
         of_view.find_extras(sample, &in_table).await?;
         of_view.settle().await?;
+        of_view.forget().await?;
         let OfView {
             mut found, counts, ..
         } = of_view;
@@ -296,11 +301,20 @@ impl OfView<'_> {
             return Ok(());
         }
         let load = online_rows(context, self.view, self.compared.as_ref(), now).await;
-        let mut batches = load.map_err(failed)?.batches;
+        let OnlineLoad {
+            mut batches,
+            deleted,
+            ..
+        } = load.map_err(failed)?;
         let places = doubts.iter().enumerate();
         let places: HashMap<_, _> = places
             .map(|(place, doubt)| (doubt.key.clone(), place))
             .collect();
+        for doubt in &mut *doubts {
+            if deleted.contains(&KeyDigest::of(doubt.key.as_bytes())) {
+                doubt.wanted = None;
+            }
+        }
         while let Some(batch) = batches.next().await {
             let batch = batch.map_err(|error| OpsError::from_error(Fault::Store, error))?;
             for row in packed(self.view, &self.layout, &batch)? {
@@ -459,6 +473,29 @@ impl OfView<'_> {
             true => "it is written in an older layout".to_owned(),
             false => differ.join(", "),
         }
+    }
+
+    /// Takes back rows that were written, and deleted from the table since it was read.
+    async fn forget(&self) -> Result<(), OpsError> {
+        let Verifying {
+            context, online, ..
+        } = self.of;
+        let Some(version) = self.found.table_version.filter(|_| self.found.repaired > 0) else {
+            return Ok(());
+        };
+        let watch = context
+            .store
+            .deletions_after(context.project, &self.view.id, version);
+        let mut watch = watch.map_err(|error| OpsError::from_error(Fault::Store, error))?;
+        let deleted = watch.look().await;
+        let deleted = deleted.map_err(|error| OpsError::from_error(Fault::Store, error))?;
+        let rows = OnlineRows {
+            context,
+            store: online,
+            view: self.view,
+            now: self.of.clock.now(),
+        };
+        rows.forget_digests(&deleted).await.map(|_| ())
     }
 
     async fn repair(

@@ -1,8 +1,9 @@
 //! What keeps the stores true and clean.
 
 use vintner_ops::api::{
-    Checkup, DEFAULT_RATE, Difference, Example, Health, KeysSeen, Repair, Sample, TeardownRequest,
-    TeardownScope, VerifyRequest, ViewTeardown, ViewVerification,
+    Checkup, DEFAULT_RATE, DeleteRequest, Deleted, Difference, Example, Health, KeysSeen, Repair,
+    Sample, TeardownRequest, TeardownScope, VerifyRequest, ViewDeletion, ViewTeardown,
+    ViewVerification,
 };
 use vintner_proto::{convert::ConvertError, v1};
 
@@ -247,6 +248,80 @@ impl Travels for TeardownStep {
         Ok(match message.event.ok_or_else(|| missing("event"))? {
             Event::Progress(seen) => Self::Seen(KeysSeen::from_message(seen)?),
             Event::Done(done) => Self::Done(from_each("views", done.views)?),
+        })
+    }
+}
+
+impl Travels for DeleteRequest {
+    type Message = v1::DeleteRequest;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::DeleteRequest {
+            target: self.target.to_string(),
+            entities: to_each(self.entities)?,
+            dry_run: self.dry_run,
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            target: parse("target", &message.target)?,
+            entities: from_each("entities", message.entities)?,
+            dry_run: message.dry_run,
+        })
+    }
+}
+
+impl Travels for Deleted {
+    type Message = v1::DeleteResponse;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::DeleteResponse {
+            views: to_each(self.views)?,
+            retired: to_each(self.retired)?,
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            views: from_each("views", message.views)?,
+            retired: from_each("retired", message.retired)?,
+        })
+    }
+}
+
+impl Travels for ViewDeletion {
+    type Message = v1::ViewDeletion;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::ViewDeletion {
+            view: Some(self.view.into_message()?),
+            entities: self.entities,
+            found: self.found,
+            rows: self.rows,
+            online_rows: self.online_rows,
+            table_version: self.table_version,
+            files_removed: self.files_removed,
+            files_added: self.files_added,
+            bytes_added: self.bytes_added,
+            datasets: texts(&self.datasets),
+            micros: self.micros,
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            view: required("view", message.view)?,
+            entities: message.entities,
+            found: message.found,
+            rows: message.rows,
+            online_rows: message.online_rows,
+            table_version: message.table_version,
+            files_removed: message.files_removed,
+            files_added: message.files_added,
+            bytes_added: message.bytes_added,
+            datasets: parse_each("datasets", &message.datasets)?,
+            micros: message.micros,
         })
     }
 }

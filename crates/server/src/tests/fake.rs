@@ -23,14 +23,15 @@ use vintner_online::Status;
 use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
-        ApplyReport, Change, Changes, CheckReport, Checkup, Dataset, Detail, Difference,
-        EntityRows, Example, FeatureLint, FolderVacuum, Health, HistoricalReport,
-        HistoricalRequest, KeptRows, KeysSeen, Lint, MaterializeEvent, MaterializeRequest,
-        ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView, Phase, PinnedFile,
-        PlanReport, Problem, PushOutcome, PushReport, PushRequest, ResultRows, Run, ServiceColumn,
-        Severity, Spine, Split, Summary, TableRead, TeardownRequest, TrainingRows, VacuumRequest,
-        Vacuumed, VacuumedFile, VerifyRequest, Version, ViewCompaction, ViewDetail, ViewLint,
-        ViewRun, ViewTeardown, ViewVacuum, ViewVerification,
+        ApplyReport, Change, Changes, CheckReport, Checkup, Dataset, DeleteRequest, Deleted,
+        Detail, Difference, EntityRows, Example, FeatureLint, FolderVacuum, Health,
+        HistoricalReport, HistoricalRequest, KeptRows, KeysSeen, Lint, MaterializeEvent,
+        MaterializeRequest, ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView,
+        Phase, PinnedFile, PlanReport, Problem, PushOutcome, PushReport, PushRequest, ResultRows,
+        Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead, TeardownRequest,
+        TrainingRows, VacuumRequest, Vacuumed, VacuumedFile, VerifyRequest, Version,
+        ViewCompaction, ViewDeletion, ViewDetail, ViewLint, ViewRun, ViewTeardown, ViewVacuum,
+        ViewVerification,
     },
     lint::findings,
 };
@@ -855,6 +856,27 @@ impl Operations for Fake {
             files: 4,
             bytes: 5,
         }])
+    }
+
+    async fn delete(&self, request: &DeleteRequest) -> Result<Deleted, OpsError> {
+        self.called(format!("delete {request:?}")).await?;
+        let deletion = |table_version| ViewDeletion {
+            view: "weather@2".parse().unwrap(),
+            entities: 1,
+            found: 2,
+            rows: 3,
+            online_rows: 4,
+            table_version,
+            files_removed: 5,
+            files_added: 6,
+            bytes_added: 7,
+            datasets: vec!["delays_2013".parse().unwrap()],
+            micros: 8,
+        };
+        Ok(Deleted {
+            views: vec![deletion(None), deletion(Some(0))],
+            retired: vec!["weather@1".parse().unwrap()],
+        })
     }
 
     async fn doctor(&self) -> Result<Vec<Checkup>, OpsError> {

@@ -17,9 +17,9 @@ use vintner_core::{
 use vintner_ops::{
     Operations, OpsError,
     api::{
-        After, EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind, OnlineRequest,
-        Producer, PushRequest, Repair, Sample, Scope, TeardownRequest, TeardownScope,
-        VacuumRequest, VerifyRequest,
+        After, DeleteRequest, EntityColumn, MaterializeEvent, MaterializeRequest, ObjectKind,
+        OnlineRequest, Producer, PushRequest, Repair, Sample, Scope, TeardownRequest,
+        TeardownScope, VacuumRequest, VerifyRequest,
     },
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -289,4 +289,21 @@ async fn verify_teardown_and_doctor() {
         check(async |ops| ops.teardown(&request, &|_| {}).await).await;
     }
     check(async |ops| ops.doctor().await).await;
+}
+
+#[tokio::test]
+async fn delete() {
+    let one = |value| vec![column("origin", [Some(Value::String(value))])];
+    for (target, entities, dry_run) in [
+        ("weather", vec![], true),
+        ("weather@2", one("JFK".to_owned()), false),
+        ("weather", one(String::new()), false),
+    ] {
+        let request = DeleteRequest {
+            target: target.parse().unwrap(),
+            entities,
+            dry_run,
+        };
+        check(async |ops| ops.delete(&request).await).await;
+    }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Rows of some keys at some times, in no order.
-fn scattered(count: i64) -> Vec<Row> {
+pub(super) fn scattered(count: i64) -> Vec<Row> {
     (0..count)
         .map(|i| (i * 7919) % count)
         .map(|i| row(i % 13, i * 1000, i))
@@ -36,7 +36,7 @@ async fn world_with(view: &ViewRevision, files: &[(&str, Vec<Row>)]) -> World {
 }
 
 /// The key and the time of each row of each file, files in the order of their first times.
-async fn files(world: &World, view: &ViewRevision) -> Vec<Vec<(i64, i64)>> {
+pub(super) async fn files(world: &World, view: &ViewRevision) -> Vec<Vec<(i64, i64)>> {
     let table = world.delta(view).newest().await.unwrap().unwrap();
     let mut files = Vec::new();
     for file in table.files() {
@@ -196,12 +196,12 @@ async fn a_compaction_that_dies_at_any_write_can_be_run_again() {
 }
 
 /// Something that happens once, just before the first commit.
-type Happens<'a> = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + 'a>;
+pub(super) type Happens<'a> = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + 'a>;
 
 /// A store in which something happens just before the first commit is written.
-struct Interrupted {
-    inner: Arc<InMemory>,
-    happens: Mutex<Option<Happens<'static>>>,
+pub(super) struct Interrupted {
+    pub(super) inner: Arc<InMemory>,
+    pub(super) happens: Mutex<Option<Happens<'static>>>,
 }
 
 impl std::fmt::Debug for Interrupted {

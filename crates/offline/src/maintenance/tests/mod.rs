@@ -1,6 +1,7 @@
-//! Tables that are compacted and vacuumed hold the rows that they held.
+//! Tables that are compacted and vacuumed hold the rows that they held, and those that rows are deleted from all others.
 
 mod compacting;
+mod deleting;
 mod joining;
 mod properties;
 mod vacuuming;

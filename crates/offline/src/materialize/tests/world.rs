@@ -226,6 +226,7 @@ impl World {
             rows: count,
             held_back,
             cursor,
+            ..
         } = load.unwrap();
         let batches: Vec<RecordBatch> = batches.try_collect().await.unwrap();
         let mut found: Vec<_> = batches.iter().flat_map(rows).collect();
@@ -316,7 +317,7 @@ pub(crate) fn full_refresh() -> MaterializeRequest {
     }
 }
 
-fn rows(batch: &RecordBatch) -> Vec<TableRow> {
+pub(crate) fn rows(batch: &RecordBatch) -> Vec<TableRow> {
     let int = |place: usize| batch.column(place).as_primitive::<Int64Type>();
     let time = |place: usize| {
         batch

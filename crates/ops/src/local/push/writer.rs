@@ -1,6 +1,10 @@
 //! The one task that writes a view's pushes: one commit for all that wait, then the online store, then the answers.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use tokio::sync::mpsc;
 use vintner_core::{Clock, ProjectName, ViewId};
@@ -22,6 +26,7 @@ use crate::{
     api::{PushOutcome, PushReport},
     error::{Fault, OpsError},
     local::{
+        forget::{OnlineRows, those_of},
         materialize::{From, load_online},
         online::online_error,
     },
@@ -195,7 +200,8 @@ impl Writer {
         let before = self.through.take();
         let is_through = |version: u64| before.as_ref() == Some(&(version, life.clone()));
         let mut is_all_there = appended.after.is_some_and(is_through);
-        if appended.written.contains(&false) && !is_through(appended.version) {
+        let has_old = appended.written.contains(&false);
+        if has_old && !is_through(appended.version) {
             // What was written before may have been written by one who has died, with other created times.
             self.load_online(&store, view).await?;
             is_all_there = true;
@@ -217,6 +223,8 @@ impl Writer {
         {
             counts[number] = found;
         }
+        self.forget_deleted(&store, view, group, appended.version, has_old)
+            .await?;
         if is_all_there || is_through(appended.version) {
             self.through = Some((appended.version, life.clone()));
         }
@@ -255,6 +263,57 @@ impl Writer {
         Ok(standing.counts)
     }
 
+    /// Takes back rows of the group that were deleted after they came into the table, which was in `version`. What had been
+    /// written `before` came there earlier, nobody knows when, and its writer may have put it online later.
+    async fn forget_deleted(
+        &self,
+        store: &Arc<dyn OnlineStore>,
+        view: &ViewRevision,
+        group: &[Waiting],
+        version: u64,
+        before: bool,
+    ) -> Result<(), OpsError> {
+        let Deployment {
+            project, offline, ..
+        } = &self.deployment;
+        let deleted = match before {
+            true => {
+                let deletions = offline.deletions(project, &self.id).await;
+                deletions.map_err(table_error)?.after(None)
+            }
+            false => {
+                let watch = offline.deletions_after(project, &self.id, version);
+                let mut watch = watch.map_err(table_error)?;
+                watch.look().await.map_err(table_error)?
+            }
+        };
+        if deleted.is_empty() {
+            return Ok(());
+        }
+        let keys = group.iter().flat_map(|waiting| &waiting.online);
+        let keys = those_of(keys.map(|row| row.key.clone()), &deleted);
+        let keys: HashSet<_> = keys.collect();
+        let sources = Sources::new(&self.deployment.root);
+        let rows = OnlineRows {
+            context: &self.context(&sources),
+            store,
+            view,
+            now: self.deployment.clock.now(),
+        };
+        rows.forget(keys.into_iter().collect(), None)
+            .await
+            .map(|_| ())
+    }
+
+    fn context<'a>(&'a self, sources: &'a Sources) -> MaterializeContext<'a> {
+        MaterializeContext {
+            store: &self.deployment.offline,
+            project: &self.deployment.project,
+            sources,
+            session: &self.deployment.session,
+        }
+    }
+
     /// Brings the online store up to the table, as a run does.
     async fn load_online(
         &self,
@@ -262,12 +321,7 @@ impl Writer {
         view: &ViewRevision,
     ) -> Result<(), OpsError> {
         let sources = Sources::new(&self.deployment.root);
-        let context = MaterializeContext {
-            store: &self.deployment.offline,
-            project: &self.deployment.project,
-            sources: &sources,
-            session: &self.deployment.session,
-        };
+        let context = self.context(&sources);
         let now = self.deployment.clock.now();
         let from = From::LastLoad;
         load_online(&context, store, view, from, now, &|_| {}).await?;
