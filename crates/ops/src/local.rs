@@ -954,7 +954,9 @@ fn run_of(record: RunRecord) -> Run {
     }
 }
 
-fn failed_views(failed: Vec<(&vintner_core::ViewId, OpsError)>, count: usize) -> OpsError {
+fn failed_views(mut failed: Vec<(&vintner_core::ViewId, OpsError)>, count: usize) -> OpsError {
+    // Two runs that fail in the same way say the same, whichever view failed first.
+    failed.sort_by_key(|(view, _)| *view);
     // The gravest fault tells whether the same call can work later.
     let fault = failed
         .iter()

@@ -24,8 +24,8 @@ use super::{
     error::MaintenanceError,
 };
 use crate::delta::{
-    Arrangement, Change, Columns, DataFile, DataFiles, Deletions, Effect, Origin, TableState,
-    ViewLayout, Waits, Written, at_least_of, layout::file_schema,
+    Arrangement, Change, Columns, DataFile, DataFiles, Deletions, DeltaError, Effect, Origin,
+    TableState, ViewLayout, Waits, Written, at_least_of, layout::file_schema,
 };
 
 /// How often a deletion begins again because what it read was written anew meanwhile.
@@ -287,8 +287,8 @@ impl Deleting<'_> {
     }
 
     /// The rows of other entities.
-    fn staying(&self, batch: &RecordBatch) -> Result<RecordBatch, MaintenanceError> {
-        let read_error = |error| MaintenanceError::from(self.base.table().read_error(error));
+    fn staying(&self, batch: &RecordBatch) -> Result<RecordBatch, DeltaError> {
+        let read_error = |error| self.base.table().read_error(error);
         let keys = self.view.keys().iter();
         let columns: Vec<&ArrayRef> = keys
             .filter_map(|key| batch.column_by_name(key.name.as_str()))
