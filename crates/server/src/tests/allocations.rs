@@ -121,7 +121,7 @@ async fn a_request_asks_the_allocator_a_bounded_number_of_times() {
         admission: Arc::new(Admission::new(8, "50%".parse().unwrap(), 1_000)),
         draining: CancellationToken::new(),
     };
-    for (entities, most) in [(1, 75), (ENTITIES, 200)] {
+    for (entities, most) in [(1, 36), (ENTITIES, 54)] {
         let bytes = request(entities);
         let mut asked = 0;
         // The first request has things to make that the next ones find.
