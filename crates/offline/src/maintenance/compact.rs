@@ -232,7 +232,8 @@ impl Sorting<'_> {
         let event = event.map_err(|e| self.error(e.into()))?;
         let rows = self.base.rows_plan(&schema, Some(heap.paths.clone())).await;
         let sorted = rows.and_then(|rows| self.sorted(rows, &ranges));
-        let mut batches = self.stream(sorted).await?;
+        let batches = stream(&self.session, sorted).await;
+        let mut batches = batches.map_err(|error| self.error(error))?;
         let mut current = 0;
         while let Some(batch) = batches.next().await {
             let parts = batch.and_then(|batch| ranges.split(&batch, event));
@@ -258,7 +259,8 @@ impl Sorting<'_> {
             .collect();
         let event = Schema::new(event).into();
         let rows = self.base.rows_plan(&event, Some(heap.paths.clone())).await;
-        let mut batches = self.stream(rows).await?;
+        let batches = stream(&self.session, rows).await;
+        let mut batches = batches.map_err(|error| self.error(error))?;
         let mut sampling = Sampling::new();
         while let Some(batch) = batches.next().await {
             let batch: RecordBatch = batch.map_err(|e| self.error(e))?;
@@ -282,23 +284,21 @@ impl Sorting<'_> {
         LogicalPlanBuilder::from(rows).sort(by)?.build()
     }
 
-    async fn stream(
-        &self,
-        rows: Result<LogicalPlan, DataFusionError>,
-    ) -> Result<SendableRecordBatchStream, MaintenanceError> {
-        let started = async {
-            let frame = self.session.execute_logical_plan(rows?).await?;
-            frame.execute_stream().await
-        };
-        started.await.map_err(|e| self.error(e))
-    }
-
     fn error(&self, source: DataFusionError) -> MaintenanceError {
         MaintenanceError::Sort {
             view: self.view.id.clone(),
             source: Box::new(source),
         }
     }
+}
+
+/// Begins to read the rows of a plan.
+pub(super) async fn stream(
+    session: &SessionContext,
+    rows: Result<LogicalPlan, DataFusionError>,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let frame = session.execute_logical_plan(rows?).await?;
+    frame.execute_stream().await
 }
 
 /// As many rows must come out as the log says went in. Nothing but a bug, here or in what reads, makes a difference; it

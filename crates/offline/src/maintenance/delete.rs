@@ -10,17 +10,14 @@ use arrow::{
     compute::{filter_record_batch, not},
     datatypes::Schema,
 };
-use datafusion::{
-    error::DataFusionError, execution::SendableRecordBatchStream, logical_expr::LogicalPlan,
-    prelude::SessionContext,
-};
+use datafusion::{error::DataFusionError, prelude::SessionContext};
 use futures::{StreamExt, future::BoxFuture};
 use serde_json::json;
 use vintner_core::{EntityKey, KeyColumns, KeySchema, KeyValue, Timestamp, ViewId};
 use vintner_registry::model::ViewRevision;
 
 use super::{
-    compact::{MaintenanceContext, order, sorting_session},
+    compact::{MaintenanceContext, order, sorting_session, stream},
     error::MaintenanceError,
 };
 use crate::delta::{
@@ -202,7 +199,8 @@ impl Deleting<'_> {
         for file in files.filter(|file| file.can_hold(&self.view.join_keys, &self.values)) {
             let rows = self.base.rows_plan(&keys, Some(vec![file.path()])).await;
             let rows = rows.and_then(|rows| at_least_of(&self.view.join_keys, &self.values, rows));
-            let mut batches = self.stream(rows).await?;
+            let batches = stream(&self.session, rows).await;
+            let mut batches = batches.map_err(|error| self.error(error))?;
             let before = done.rows;
             while let Some(batch) = batches.next().await {
                 let batch = batch.map_err(|error| self.error(error))?;
@@ -278,7 +276,8 @@ impl Deleting<'_> {
     ) -> Result<(), MaintenanceError> {
         let schema = file_schema(&self.base.columns());
         let rows = self.base.rows_plan(&schema, Some(vec![file.path()])).await;
-        let mut batches = self.stream(rows).await?;
+        let batches = stream(&self.session, rows).await;
+        let mut batches = batches.map_err(|error| self.error(error))?;
         while let Some(batch) = batches.next().await {
             let batch = batch.map_err(|error| self.error(error))?;
             to.write(0, &self.staying(&batch)?).await?;
@@ -330,17 +329,6 @@ impl Deleting<'_> {
             }
             _ => Ok(written),
         }
-    }
-
-    async fn stream(
-        &self,
-        rows: Result<LogicalPlan, DataFusionError>,
-    ) -> Result<SendableRecordBatchStream, MaintenanceError> {
-        let started = async {
-            let frame = self.session.execute_logical_plan(rows?).await?;
-            frame.execute_stream().await
-        };
-        started.await.map_err(|error| self.error(error))
     }
 
     fn error(&self, source: DataFusionError) -> MaintenanceError {
