@@ -464,12 +464,16 @@ fn a_run_that_meets_a_deletion_anywhere_ends_without_the_rows() {
     let redis = RedisServer::start_with(&["--databases", "64"]);
     let run = ["materialize", "--online-only"];
     let calls = count(&on(Some(&redis.database_url(0))), &run, Calls::Socket);
+    let mut met = 0;
     for (number, at) in (1..).zip(spread(calls, 8)) {
         for is_killed in [false, true] {
             let database = 2 * number + u16::from(is_killed);
             let repo = on(Some(&redis.database_url(database)));
-            let stopped = stop(&repo, &run, Calls::Socket, at)
-                .unwrap_or_else(|| panic!("the run ended before call {at}"));
+            let Some(stopped) = stop(&repo, &run, Calls::Socket, at) else {
+                // How many of a run's commands go out in one call is chance, so that one run makes a few calls less.
+                continue;
+            };
+            met += 1;
             repo.done(DELETE);
             let story = format!("call {at} of {calls}, killed: {is_killed}");
             match is_killed {
@@ -488,4 +492,5 @@ fn a_run_that_meets_a_deletion_anywhere_ends_without_the_rows() {
             repo.done(&["verify"]);
         }
     }
+    assert!(met >= 8, "only {met} runs met a deletion");
 }
