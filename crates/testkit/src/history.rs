@@ -156,16 +156,16 @@ pub async fn check<S: Subject>(
                 let kill = step
                     .kill
                     .filter(|kill| !matches!(kill.victim, Victim::Contents(_)));
-                let could_tell = !model.past_grace(clock);
+                let could_tell = !model.past_grace(clock, &rows);
                 let pushed = subject.push(clock, &rows, kill).await;
-                let late = model.push(&rows);
+                let late = model.push(clock, &rows);
                 if pushed.already_there {
                     // Whoever finds it there brings the store up to the table.
                     model.load(clock);
                 } else if let Some(found) = pushed.late
                     && found != late
                     && could_tell
-                    && !model.past_grace(clock)
+                    && !model.past_grace(clock, &rows)
                 {
                     return Err(named(subject, format!("{found} rows are late, not {late}")));
                 }

@@ -241,7 +241,7 @@ impl Subject for Deployed {
         };
         self.done(&format!("run {now} {range}"), kill);
         if let Some(Victim::Contents(_)) = kill.map(|kill| kill.victim) {
-            self.done(&format!("run {now} news"), None);
+            self.done(&format!("run {now} {range}"), None);
         }
     }
 

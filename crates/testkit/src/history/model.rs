@@ -52,6 +52,8 @@ pub struct Model {
     level: Level,
     ttl: Option<i64>,
     online: BTreeMap<usize, Row>,
+    /// Rows that came when a greater one may have left the store already. They are there if it had.
+    instead: BTreeMap<usize, Vec<Row>>,
     /// What runs can find.
     source: Vec<Row>,
     /// What is in the system of record.
@@ -67,6 +69,7 @@ impl Model {
             level,
             ttl,
             online: BTreeMap::new(),
+            instead: BTreeMap::new(),
             source: Vec::new(),
             table: Vec::new(),
             has_pushed: false,
@@ -78,7 +81,7 @@ impl Model {
     pub fn materialize(&mut self, now: i64, rows: &[Row], range: Range) {
         if self.level == Level::Store {
             for row in rows {
-                self.put(*row);
+                self.put(now, *row);
             }
             return;
         }
@@ -96,7 +99,7 @@ impl Model {
     pub fn load(&mut self, now: i64) {
         for row in self.table.clone() {
             if row.event <= now {
-                self.put(row);
+                self.put(now, row);
             }
         }
         if self.has_pushed {
@@ -110,13 +113,13 @@ impl Model {
     }
 
     /// Rows are pushed. Says how many of them found a row that they do not replace.
-    pub fn push(&mut self, rows: &[Row]) -> u64 {
+    pub fn push(&mut self, now: i64, rows: &[Row]) -> u64 {
         let known: Vec<Row> = rows.iter().map(|row| self.known(row)).collect();
         self.table.extend(known);
         if self.level == Level::Deployment {
             (self.has_pushed, self.token) = (true, Token::Kept);
         }
-        let late = rows.iter().filter(|row| !self.put(**row));
+        let late = rows.iter().filter(|row| !self.put(now, **row));
         late.count() as u64
     }
 
@@ -124,6 +127,7 @@ impl Model {
     pub fn delete(&mut self, entities: &[usize]) {
         for entity in entities {
             self.online.remove(entity);
+            self.instead.remove(entity);
         }
     }
 
@@ -182,8 +186,12 @@ impl Model {
     }
 
     /// The greatest (event, created) stays; of equal ones the greater value, or the last one. Says whether it is this.
-    fn put(&mut self, row: Row) -> bool {
+    fn put(&mut self, now: i64, row: Row) -> bool {
         let row = self.known(&row);
+        let may_be_gone = self
+            .online
+            .get(&row.entity)
+            .is_some_and(|row| self.may_be_gone(row, now));
         let stays = self.online.get(&row.entity).is_some_and(|stored| {
             let (old, new) = ((stored.event, stored.created), (row.event, row.created));
             match self.level {
@@ -191,20 +199,43 @@ impl Model {
                 Level::Deployment => (old, stored.value) > (new, row.value),
             }
         });
-        if !stays {
-            self.online.insert(row.entity, row);
+        match (stays, may_be_gone) {
+            (false, _) => {
+                self.online.insert(row.entity, row);
+                self.instead.remove(&row.entity);
+            }
+            (true, true) => self.instead.entry(row.entity).or_default().push(row),
+            (true, false) => {}
         }
         !stays
     }
 
     /// What may be said of an entity at a moment, when the store's own clock is at `clock`: one answer, but where a row
-    /// may have left the store or not.
+    /// may have left the store or not, and then an older one that came after it may be there.
     pub fn answers(&self, entity: usize, clock: i64, now: i64, expires: bool) -> Vec<Answer> {
-        const NOTHING: (Option<i32>, Status, Option<i64>) = (None, Status::NotFound, None);
-        let nothing = [NOTHING, NOTHING];
-        let Some(row) = self.online.get(&entity).filter(|row| row.event <= now) else {
+        let nothing = [(None, Status::NotFound, None); 2];
+        let online = self.online.get(&entity);
+        let Some(row) = online.filter(|row| row.event <= now) else {
             return vec![nothing];
         };
+        let stored = self.answer(row, now);
+        let left = self
+            .ttl
+            .filter(|_| expires)
+            .map(|ttl| left(row, ttl, clock));
+        match left {
+            Some(left) if left < -i128::from(ROUNDING) => vec![nothing],
+            Some(left) if left < i128::from(DRIFT) => {
+                let instead = self.instead.get(&entity).into_iter().flatten();
+                let instead = instead.map(|row| self.answer(row, now));
+                [nothing, stored].into_iter().chain(instead).collect()
+            }
+            _ => vec![stored],
+        }
+    }
+
+    /// What is said of a row.
+    fn answer(&self, row: &Row, now: i64) -> Answer {
         let age = i128::from(now) - i128::from(row.event);
         let is_old = self.ttl.is_some_and(|ttl| age > i128::from(ttl));
         let (value, status) = match row.value {
@@ -214,24 +245,19 @@ impl Model {
         };
         let found = (value, status, Some(row.event));
         let unknown = (None, Status::NotFound, Some(row.event));
-        let stored = [found, if row.old_layout { unknown } else { found }];
-        match self
-            .ttl
-            .filter(|_| expires)
-            .map(|ttl| left(row, ttl, clock))
-        {
-            Some(left) if left < -i128::from(ROUNDING) => vec![nothing],
-            Some(left) if left < i128::from(DRIFT) => vec![nothing, stored],
-            _ => vec![stored],
-        }
+        [found, if row.old_layout { unknown } else { found }]
     }
 
-    /// Whether a row may have left the store at a moment, so that nobody can say what was late.
-    pub fn past_grace(&self, clock: i64) -> bool {
-        self.ttl.is_some_and(|ttl| {
-            let mut rows = self.online.values();
-            rows.any(|row| left(row, ttl, clock) < i128::from(DRIFT))
-        })
+    /// Whether a row may have left the store at a moment, or one of these leaves it at once, so that nobody can say what
+    /// was late.
+    pub fn past_grace(&self, clock: i64, pushed: &[Row]) -> bool {
+        let mut rows = self.online.values().chain(pushed);
+        rows.any(|row| self.may_be_gone(row, clock))
+    }
+
+    fn may_be_gone(&self, row: &Row, clock: i64) -> bool {
+        self.ttl
+            .is_some_and(|ttl| left(row, ttl, clock) < i128::from(DRIFT))
     }
 }
 
