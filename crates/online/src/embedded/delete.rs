@@ -3,7 +3,10 @@
 use heed::RwTxn;
 use vintner_core::EntityKey;
 
-use super::{environment::Databases, push_entity, push_entity_of_hashed, row_of};
+use super::{
+    environment::Databases,
+    stored_key::{push_entity, push_entity_of_hashed, row_of},
+};
 use crate::store::Replacement;
 
 /// Deletes the rows of these entities and says how many there were. The inner error is an entity whose place is taken.

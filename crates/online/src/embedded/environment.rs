@@ -10,16 +10,24 @@ use std::{
     collections::HashMap,
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use heed::{
     CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls, types::Bytes,
 };
 use uuid::Uuid;
 use vintner_core::{EntityKey, ViewId};
 
+use super::{
+    index::{Demand, Index, Values},
+    stored_key::StoredKeys,
+};
 use crate::error::{OnlineError, StoreFailure};
 
 /// The format of an environment: what its databases hold and how keys are made.
@@ -44,6 +52,10 @@ static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Environment>>>> = LazyLock::ne
 pub(super) struct Environment {
     folder: PathBuf,
     map: RwLock<Map>,
+    /// Whether somebody waits to change the map, for which an index is not worth a delay.
+    is_remapped: AtomicBool,
+    /// Held while an index is made, so that an older one never takes the place of a newer one.
+    indexing: Mutex<()>,
     databases: Databases,
     life: String,
 }
@@ -64,6 +76,37 @@ struct Map {
     env: Env<WithoutTls>,
     /// Whether the map was lost while it was to be changed. There is nothing to read then, and reading would crash.
     lost: bool,
+    /// Where the rows of a snapshot lie. It goes when the map is changed.
+    index: ArcSwapOption<Index>,
+    demand: Demand,
+}
+
+impl Map {
+    fn read_txn(&self) -> heed::Result<RoTxn<'_, WithoutTls>> {
+        match self.env.read_txn() {
+            Err(heed::Error::Mdb(MdbError::ReadersFull)) => {
+                self.env.clear_stale_readers()?;
+                self.env.read_txn()
+            }
+            other => other,
+        }
+    }
+
+    /// Whether there is an index of the newest snapshot.
+    fn is_indexed(&self) -> heed::Result<bool> {
+        let txn = self.read_txn()?;
+        let index = self.index.load();
+        Ok(index
+            .as_deref()
+            .is_some_and(|index| index.within(&txn).is_some()))
+    }
+}
+
+/// What was found in one snapshot.
+pub(super) struct Looked<T> {
+    pub(super) found: T,
+    /// Whether it was searched for, and so much has been searched for that an index should be made.
+    pub(super) index_pays: bool,
 }
 
 impl Environment {
@@ -128,7 +171,14 @@ impl Environment {
         let life = databases.life(&env).map_err(|err| failed(err.into()))?;
         Ok(Self {
             folder,
-            map: RwLock::new(Map { env, lost: false }),
+            map: RwLock::new(Map {
+                env,
+                lost: false,
+                index: ArcSwapOption::empty(),
+                demand: Demand::default(),
+            }),
+            is_remapped: AtomicBool::new(false),
+            indexing: Mutex::default(),
             databases,
             life,
         })
@@ -152,14 +202,52 @@ impl Environment {
         mut work: impl FnMut(&RoTxn<'_>, &Databases) -> heed::Result<T>,
     ) -> Result<T, OnlineError> {
         self.with_map(action, |map| {
-            let txn = match map.env.read_txn() {
-                Err(heed::Error::Mdb(MdbError::ReadersFull)) => {
-                    map.env.clear_stale_readers()?;
-                    map.env.read_txn()?
-                }
-                other => other?,
-            };
+            let txn = map.read_txn()?;
             work(&txn, &self.databases)
+        })
+    }
+
+    /// Gives `work` the values of the rows of these keys, in their order, all of one snapshot. It may run more than once.
+    pub(super) fn look_up<T>(
+        &self,
+        action: &str,
+        keys: &StoredKeys,
+        mut work: impl FnMut(&[Option<&[u8]>]) -> T,
+    ) -> Result<Looked<T>, OnlineError> {
+        self.with_map(action, |map| {
+            let txn = map.read_txn()?;
+            let index = map.index.load();
+            if let Some(index) = index.as_deref().and_then(|index| index.within(&txn)) {
+                return Ok(Looked {
+                    found: work(&index.values(&self.databases, keys)?),
+                    index_pays: false,
+                });
+            }
+            let rows = self.databases.rows;
+            let mut values = Values::with_capacity(keys.len());
+            for key in keys.iter() {
+                values.push(rows.get(&txn, key)?);
+            }
+            let found = work(&values);
+            let index_pays = map.demand.searched(txn.id(), values.len(), rows.len(&txn)?);
+            Ok(Looked { found, index_pays })
+        })
+    }
+
+    /// Makes an index of the rows as they are now. It is given up when nobody else uses the environment, when rows change,
+    /// and when the map is to be changed. May block.
+    pub(super) fn make_index(self: &Arc<Self>) -> Result<(), OnlineError> {
+        let is_wanted = || Arc::strong_count(self) > 1 && !self.is_remapped.load(Ordering::Relaxed);
+        let _one = self.indexing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with_map("index its rows", |map| {
+            if map.is_indexed()? {
+                return Ok(());
+            }
+            // So that there are never two.
+            map.index.store(None);
+            let index = Index::build(&map.env, &self.databases, is_wanted)?;
+            map.index.store(index.map(Arc::new));
+            Ok(())
         })
     }
 
@@ -192,6 +280,12 @@ impl Environment {
             databases.meta.put(txn, b"format", format)
         })
         .unwrap();
+    }
+
+    /// Whether reads go by an index now.
+    #[cfg(test)]
+    pub(super) fn is_indexed(&self) -> bool {
+        self.map("test").unwrap().is_indexed().unwrap()
     }
 
     /// Runs `transaction` until the map is large enough for it.
@@ -241,10 +335,13 @@ impl Environment {
     /// Takes over the size that another process has given the file, and grows the map to `wanted` bytes when that is
     /// more. Does nothing when another thread has changed the map since `seen`.
     fn remap(&self, seen: usize, wanted: Option<usize>, action: &str) -> Result<(), OnlineError> {
+        self.is_remapped.store(true, Ordering::Relaxed);
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        self.is_remapped.store(false, Ordering::Relaxed);
         if map.lost || map.env.info().map_size != seen {
             return Ok(());
         }
+        map.index.store(None);
         let resized = resize(&map.env, 0).and_then(|()| match wanted {
             Some(wanted) if wanted > map.env.info().map_size => resize(&map.env, wanted),
             _ => Ok(()),
@@ -298,7 +395,7 @@ fn name(folder: &Path) -> String {
     unsafe_code,
     reason = "LMDB maps a file; see the comment on what makes that sound here"
 )]
-fn open_environment(folder: &Path, map_bytes: usize) -> heed::Result<Env<WithoutTls>> {
+pub(super) fn open_environment(folder: &Path, map_bytes: usize) -> heed::Result<Env<WithoutTls>> {
     // Reader slots belong to transactions and not to threads, so that closing the environment while a thread ends
     // cannot touch memory that is gone.
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
@@ -335,7 +432,7 @@ fn check_length(folder: &Path, env: &Env<WithoutTls>) -> Result<(), StoreFailure
 }
 
 /// The databases, made when they are not there.
-fn open_databases(env: &Env<WithoutTls>) -> heed::Result<Databases> {
+pub(super) fn open_databases(env: &Env<WithoutTls>) -> heed::Result<Databases> {
     // First without a write transaction, which would wait for a writer in another process.
     let txn = env.read_txn()?;
     let opened = env.open_databases_and_commit(txn, |opener, txn| {

@@ -5,7 +5,10 @@ use std::ops::Bound;
 use heed::RoTxn;
 use vintner_core::EntityKey;
 
-use super::{HASHED, PLAIN, environment::Databases, split_value};
+use super::{
+    environment::Databases,
+    stored_key::{HASHED, PLAIN, split_value},
+};
 use crate::store::{KeyCursor, KeyPage};
 
 /// Keys per page, so that no reading transaction is long.

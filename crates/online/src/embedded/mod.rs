@@ -6,19 +6,22 @@
 //! Rows stay until their view is deleted: nothing here expires, since the statuses of a read decide what counts. A
 //! sweep of rows long past their ttl would only save space, and belongs here when it comes.
 //!
-//! [`environment`] opens, shares and grows the memory map; this module decides what is in it.
+//! [`environment`] opens, shares and grows the memory map, [`index`] finds rows in it; this module decides what is in it.
 //! Not here: shared file systems. LMDB's locks need the processes on one machine.
 
 mod delete;
 mod environment;
+mod index;
 mod listing;
 mod probe;
+mod stored_key;
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use heed::RwTxn;
+use smallvec::SmallVec;
 use vintner_core::{EntityKey, ProjectName, ViewId};
 
 use crate::{
@@ -30,6 +33,9 @@ use crate::{
     },
 };
 use environment::{Databases, Environment};
+use stored_key::{
+    StoredKeys, push_entity, push_entity_of_hashed, row_of, split_value, view_prefix,
+};
 
 /// The map size of a new environment. It grows by itself, and takes no space before it is filled.
 const FIRST_MAP_BYTES: usize = 1 << 30;
@@ -41,12 +47,8 @@ const WRITE_BYTES: usize = 8 << 20;
 /// Rows per transaction of a deletion.
 const DELETE_ROWS: usize = 16_384;
 
-/// The longest key that LMDB takes.
-const MAX_KEY_BYTES: usize = 511;
-/// In a stored key, after the view: the entity key itself follows.
-const PLAIN: u8 = 0;
-/// In a stored key, after the view: the entity key's BLAKE3 hash follows, and the value begins with the key itself.
-const HASHED: u8 = 1;
+/// Of so many rows nothing takes memory of its own while they are looked up.
+const FEW: usize = 8;
 
 /// The online store in an LMDB environment.
 #[derive(Debug)]
@@ -85,6 +87,16 @@ impl EmbeddedStore {
             progress: noted.filter(|noted| !noted.is_empty()),
             life: self.environment.life().to_owned(),
         }
+    }
+
+    /// Makes an index of the rows while reads go on. They do without it as well, so nothing waits for it.
+    fn make_index(&self) {
+        let environment = Arc::clone(&self.environment);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = environment.make_index() {
+                tracing::warn!(%error, "the embedded online store is read without an index");
+            }
+        });
     }
 
     /// Runs `work` where it may block.
@@ -147,43 +159,46 @@ impl OnlineStore for EmbeddedStore {
     ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError> {
         // The map is in memory or a page fault away, so a read does not leave its thread. All rows are copied into
         // one buffer, since nothing may point into the map after its transaction.
+        let mut keys = StoredKeys::default();
+        for lookup in lookups {
+            keys.push_all(&view_prefix(project, lookup.view), lookup.keys);
+        }
         let mut buffer = BytesMut::new();
-        let found = self.environment.read("read rows", |txn, databases| {
+        let mut places = SmallVec::<[Option<Range<usize>>; FEW]>::new();
+        let read = |values: &[Option<&[u8]>]| {
             buffer.clear();
-            let mut found = Vec::with_capacity(lookups.len());
-            for lookup in lookups {
-                let mut stored_key = view_prefix(project, lookup.view);
-                let prefix_length = stored_key.len();
-                let mut places = Vec::with_capacity(lookup.keys.len());
-                for key in lookup.keys {
-                    stored_key.truncate(prefix_length);
-                    let kind = push_entity(&mut stored_key, key);
-                    let place = match databases.rows.get(txn, &stored_key)? {
-                        None => None,
-                        Some(value) => match row_of(kind, value, key.as_bytes()) {
-                            Some(row) => {
-                                let start = buffer.len();
-                                buffer.extend_from_slice(row);
-                                Some(start..buffer.len())
-                            }
-                            None => return Ok(Err((lookup.view, key))),
-                        },
-                    };
-                    places.push(place);
-                }
-                found.push(places);
+            places.clear();
+            buffer.reserve(values.iter().flatten().map(|value| value.len()).sum());
+            places.reserve(values.len());
+            let wanted = lookups.iter().flat_map(|lookup| {
+                let keys = lookup.keys.iter();
+                keys.map(move |key| (lookup.view, key))
+            });
+            for ((view, key), (value, kind)) in wanted.zip(values.iter().zip(keys.kinds())) {
+                let start = buffer.len();
+                places.push(match value {
+                    None => None,
+                    Some(value) => {
+                        let row = row_of(kind, value, key.as_bytes()).ok_or((view, key))?;
+                        buffer.extend_from_slice(row);
+                        Some(start..buffer.len())
+                    }
+                });
             }
-            Ok(Ok(found))
-        })?;
-        let found = found.map_err(|(view, key)| self.environment.collision(view, key.clone()))?;
-        let buffer = buffer.freeze();
-        let rows = |places: Vec<Option<std::ops::Range<usize>>>| {
-            places
-                .into_iter()
-                .map(|place| place.map(|place| buffer.slice(place)))
-                .collect()
+            Ok(())
         };
-        Ok(found.into_iter().map(rows).collect())
+        let looked = self.environment.look_up("read rows", &keys, read)?;
+        if looked.index_pays {
+            self.make_index();
+        }
+        let read: Result<(), (&ViewId, &EntityKey)> = looked.found;
+        read.map_err(|(view, key)| self.environment.collision(view, key.clone()))?;
+        let buffer = buffer.freeze();
+        let mut rows = places
+            .into_iter()
+            .map(|place| place.map(|place| buffer.slice(place)));
+        let rows_of = |lookup: &Lookup<'_>| rows.by_ref().take(lookup.keys.len()).collect();
+        Ok(lookups.iter().map(rows_of).collect())
     }
 
     async fn load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
@@ -338,8 +353,8 @@ struct Batch {
 
 struct Entry {
     kind: u8,
-    key: std::ops::Range<usize>,
-    value: std::ops::Range<usize>,
+    key: Range<usize>,
+    value: Range<usize>,
 }
 
 impl Batch {
@@ -390,54 +405,6 @@ impl Batch {
         }
         Ok(Ok(report))
     }
-}
-
-/// What the keys of all rows of a view version, and of no other, begin with. Names have no zero byte.
-fn view_prefix(project: &ProjectName, view: &ViewId) -> Vec<u8> {
-    let mut prefix = Vec::with_capacity(MAX_KEY_BYTES);
-    for name in [project.as_str(), view.name.as_str()] {
-        prefix.extend_from_slice(name.as_bytes());
-        prefix.push(0);
-    }
-    prefix.extend_from_slice(&view.version.0.to_be_bytes());
-    prefix
-}
-
-/// Completes a stored key, and says whether by the entity key itself or by its hash.
-fn push_entity(stored_key: &mut Vec<u8>, key: &EntityKey) -> u8 {
-    let key = key.as_bytes();
-    if stored_key.len() + 1 + key.len() <= MAX_KEY_BYTES {
-        stored_key.push(PLAIN);
-        stored_key.extend_from_slice(key);
-        PLAIN
-    } else {
-        stored_key.push(HASHED);
-        stored_key.extend_from_slice(blake3::hash(key).as_bytes());
-        HASHED
-    }
-}
-
-/// Begins the value of a hashed key with the entity key itself; a plain one says it already.
-fn push_entity_of_hashed(value: &mut Vec<u8>, kind: u8, key: &EntityKey) {
-    if kind == HASHED {
-        value.extend_from_slice(&(key.as_bytes().len() as u64).to_le_bytes());
-        value.extend_from_slice(key.as_bytes());
-    }
-}
-
-/// The row in a stored value; none when the value is that of another entity.
-fn row_of<'a>(kind: u8, value: &'a [u8], entity: &[u8]) -> Option<&'a [u8]> {
-    let (stored_entity, row) = split_value(kind, value)?;
-    (kind == PLAIN || stored_entity == entity).then_some(row)
-}
-
-/// The entity key that a stored value begins with, empty in a plain one, and the row.
-fn split_value(kind: u8, value: &[u8]) -> Option<(&[u8], &[u8])> {
-    if kind == PLAIN {
-        return Some((&[], value));
-    }
-    let (length, rest) = value.split_first_chunk()?;
-    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use proptest::prelude::*;
 use vintner_core::Value;
 
 use super::*;
@@ -172,6 +173,90 @@ async fn a_long_key_is_never_taken_for_another() {
     }
 }
 
+/// What a store of a few entities is asked to do.
+#[derive(Clone, Debug)]
+enum Act {
+    /// Writes a row of so many bytes for an entity.
+    Write(usize, usize),
+    Delete(usize),
+    Index,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let bytes = prop::sample::select(vec![0, 100, 1000, 4000, 100_000]);
+    let act = prop_oneof![
+        3 => (0..ENTITIES, bytes).prop_map(|(entity, bytes)| Act::Write(entity, bytes)),
+        1 => (0..ENTITIES).prop_map(Act::Delete),
+        2 => Just(Act::Index),
+    ];
+    prop::collection::vec(act, 1..30)
+}
+
+/// Half of them have keys that are too long to be stored as they are.
+const ENTITIES: usize = 8;
+
+fn entity(number: usize) -> EntityKey {
+    key(&"x".repeat(number + 600 * (number % 2)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever is written between, in a map that has to grow, and with rows that are too large for an index.
+    #[test]
+    fn a_store_that_is_indexed_says_what_one_that_is_searched_says(acts in acts()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = EmbeddedStore::open_with(folder.path(), SMALL_MAP).await.unwrap();
+            let revision = revision("view@1", &[feature("text", "string")], None);
+            let mut want = vec![None; ENTITIES];
+            for (event, act) in (0..).zip(acts) {
+                match act {
+                    Act::Write(number, bytes) => {
+                        let value = Some(Value::String("y".repeat(bytes)));
+                        let mut row = row(&revision, "", time(event, 0), &[value]);
+                        row.key = entity(number);
+                        write(&store, std::slice::from_ref(&row)).await.unwrap();
+                        want[number] = Some(row.row.as_bytes().to_vec());
+                    }
+                    Act::Delete(number) => {
+                        store.delete_rows(&project(), &view(), &[entity(number)]).await.unwrap();
+                        want[number] = None;
+                    }
+                    Act::Index => {
+                        store.environment.make_index().unwrap();
+                        prop_assert!(store.environment.is_indexed());
+                    }
+                }
+                let (view, keys) = (view(), (0..ENTITIES).map(entity).collect::<Vec<_>>());
+                let lookup = Lookup { view: &view, keys: &keys, cache: None };
+                let found = store.read(&project(), &[lookup]).await.unwrap().remove(0);
+                let found: Vec<_> = found.into_iter().map(|row| row.map(|row| row.to_vec())).collect();
+                prop_assert_eq!(&found, &want);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_read_again_and_again_are_indexed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).await.unwrap();
+    let written = rows(0..100);
+    for change in [0, 50] {
+        write(&store, &written[change..]).await.unwrap();
+        assert!(!store.environment.is_indexed());
+        let began = std::time::Instant::now();
+        while !store.environment.is_indexed() {
+            assert!(began.elapsed() < std::time::Duration::from_secs(30));
+            assert_holds(&store, &written).await;
+        }
+        assert_holds(&store, &written).await;
+    }
+}
+
 fn put_raw(store: &EmbeddedStore, key: &EntityKey, value: &[u8]) {
     let mut stored_key = view_prefix(&project(), &view());
     push_entity(&mut stored_key, key);
@@ -334,6 +419,9 @@ async fn a_store_that_another_process_has_grown_is_read_and_written() {
     );
     assert_holds(&store, &rows(0..2000)).await;
     write(&store, &rows(2000..2500)).await.unwrap();
+    // What it knows of where rows lie is void when another process writes.
+    store.environment.make_index().unwrap();
+    assert_holds(&store, &rows(0..2500)).await;
     assert!(
         another_process(folder.path(), "fill")
             .wait()
