@@ -3,7 +3,7 @@
 //!
 //! Start at [`time`]: [`VisibilityRule`] is the one rule that decides which feature row counts for which moment.
 //! [`EntityKey`] is the one byte encoding of an entity's join keys; [`Value`] is one feature value outside Arrow.
-//! [`meter`] has the plain counters that the crates count with.
+//! [`meter`] has the plain counters that the crates count with, [`waiting`] what work says it waits for.
 //!
 //! * Holds always: a value of a type here is valid. Text is parsed at the edge by [`FromStr`](std::str::FromStr)
 //!   and can fail there; past the edge nothing is checked twice.
@@ -35,6 +35,7 @@ pub mod nearest;
 pub mod schema;
 pub mod time;
 pub mod value;
+pub mod waiting;
 
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use column::{Column, ColumnError, ColumnValues};

@@ -41,14 +41,17 @@ pub async fn open(
     Ok(match config {
         OnlineStoreConfig::Embedded { path } => {
             let store = EmbeddedStore::open(&root.join(path)).await?;
-            Arc::new(Metered::new(store, meter))
+            let name = store.name();
+            Arc::new(Metered::new(store, &name, meter))
         }
         OnlineStoreConfig::Redis(config) => {
             let store = RedisStore::new(RedisConfig {
                 servers: config.servers.clone(),
                 tls: config.tls.as_ref().map(|files| files.below(root)),
             })?;
-            Arc::new(NearCache::new(Arc::new(Metered::new(store, meter))))
+            let name = config.to_string();
+            let store = Metered::new(store, &name, meter);
+            Arc::new(NearCache::new(Arc::new(store)))
         }
     })
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use vintner_core::{
     EntityKey, ProjectName, ViewId,
     meter::{Count, Histogram},
+    waiting::{On, waiting},
 };
 
 use crate::{
@@ -156,6 +157,25 @@ impl StoreMeter {
     pub fn operation(&self, operation: Operation) -> &OperationMeter {
         &self.operations[operation as usize]
     }
+}
+
+/// A store whose round trips are counted, and which says what the calls wait for that wait for it.
+#[derive(Debug)]
+pub struct Metered<S> {
+    inner: S,
+    meter: Arc<StoreMeter>,
+    on: On,
+}
+
+impl<S> Metered<S> {
+    /// Counts what `inner` is asked, which has this name in messages.
+    pub fn new(inner: S, name: &str, meter: Arc<StoreMeter>) -> Self {
+        Self {
+            inner,
+            meter,
+            on: On::OnlineStore(name.into()),
+        }
+    }
 
     async fn during<T>(
         &self,
@@ -163,27 +183,13 @@ impl StoreMeter {
         work: impl Future<Output = Result<T, OnlineError>>,
     ) -> Result<T, OnlineError> {
         let began = Instant::now();
-        let done = work.await;
-        let meter = self.operation(operation);
+        let done = waiting(&self.on, work).await;
+        let meter = self.meter.operation(operation);
         meter.times.observe_time(began.elapsed());
         if let Err(error) = &done {
             meter.failures(FailureKind::of(error)).increment();
         }
         done
-    }
-}
-
-/// A store whose round trips are counted.
-#[derive(Debug)]
-pub struct Metered<S> {
-    inner: S,
-    meter: Arc<StoreMeter>,
-}
-
-impl<S> Metered<S> {
-    /// Counts what `inner` is asked.
-    pub fn new(inner: S, meter: Arc<StoreMeter>) -> Self {
-        Self { inner, meter }
     }
 }
 
@@ -197,7 +203,7 @@ impl<S: OnlineStore> OnlineStore for Metered<S> {
         rows: &[OnlineRow],
     ) -> Result<WriteReport, OnlineError> {
         let work = self.inner.write(project, view, expiry, rows);
-        let report = self.meter.during(Operation::Write, work).await?;
+        let report = self.during(Operation::Write, work).await?;
         self.meter.rows_written.add(report.written);
         self.meter.rows_kept.add(report.kept);
         Ok(report)
@@ -209,17 +215,17 @@ impl<S: OnlineStore> OnlineStore for Metered<S> {
         lookups: &[Lookup<'_>],
     ) -> Result<Vec<Vec<Option<Bytes>>>, OnlineError> {
         let work = self.inner.read(project, lookups);
-        self.meter.during(Operation::Read, work).await
+        self.during(Operation::Read, work).await
     }
 
     async fn load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
         let work = self.inner.load(project, view);
-        self.meter.during(Operation::Load, work).await
+        self.during(Operation::Load, work).await
     }
 
     async fn begin_load(&self, project: &ProjectName, view: &ViewId) -> Result<Load, OnlineError> {
         let work = self.inner.begin_load(project, view);
-        self.meter.during(Operation::Load, work).await
+        self.during(Operation::Load, work).await
     }
 
     async fn end_load(
@@ -230,7 +236,7 @@ impl<S: OnlineStore> OnlineStore for Metered<S> {
         progress: &[u8],
     ) -> Result<(), OnlineError> {
         let work = self.inner.end_load(project, view, load, progress);
-        self.meter.during(Operation::Load, work).await
+        self.during(Operation::Load, work).await
     }
 
     async fn keys(
@@ -240,7 +246,7 @@ impl<S: OnlineStore> OnlineStore for Metered<S> {
         from: Option<&KeyCursor>,
     ) -> Result<KeyPage, OnlineError> {
         let work = self.inner.keys(project, view, from);
-        self.meter.during(Operation::List, work).await
+        self.during(Operation::List, work).await
     }
 
     async fn delete_rows(
@@ -250,7 +256,7 @@ impl<S: OnlineStore> OnlineStore for Metered<S> {
         keys: &[EntityKey],
     ) -> Result<u64, OnlineError> {
         let work = self.inner.delete_rows(project, view, keys);
-        self.meter.during(Operation::Delete, work).await
+        self.during(Operation::Delete, work).await
     }
 
     async fn replace(
@@ -261,12 +267,12 @@ impl<S: OnlineStore> OnlineStore for Metered<S> {
         replacements: &[Replacement],
     ) -> Result<u64, OnlineError> {
         let work = self.inner.replace(project, view, expiry, replacements);
-        self.meter.during(Operation::Replace, work).await
+        self.during(Operation::Replace, work).await
     }
 
     async fn forget(&self, project: &ProjectName, view: &ViewId) -> Result<(), OnlineError> {
         let work = self.inner.forget(project, view);
-        self.meter.during(Operation::Load, work).await
+        self.during(Operation::Load, work).await
     }
 
     fn cache_stats(&self) -> Option<CacheStats> {
@@ -274,15 +280,11 @@ impl<S: OnlineStore> OnlineStore for Metered<S> {
     }
 
     async fn probe(&self) -> Result<Probe, OnlineError> {
-        self.meter
-            .during(Operation::Check, self.inner.probe())
-            .await
+        self.during(Operation::Check, self.inner.probe()).await
     }
 
     async fn check(&self) -> Result<StoreInfo, OnlineError> {
-        self.meter
-            .during(Operation::Check, self.inner.check())
-            .await
+        self.during(Operation::Check, self.inner.check()).await
     }
 }
 

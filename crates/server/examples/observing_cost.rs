@@ -134,17 +134,13 @@ fn main() {
         let folder =
             std::env::temp_dir().join(format!("vintner-observing-cost-{}", std::process::id()));
         let inner = EmbeddedStore::open(&folder).await.unwrap();
-        let layer = || Arc::default();
-        let once = Metered::new(inner, layer());
+        fn counted<S>(inner: S) -> Metered<S> {
+            Metered::new(inner, "", Arc::default())
+        }
+        let once = counted(inner);
         let one = store_read(&once).await;
-        let nine = Metered::new(
-            Metered::new(Metered::new(Metered::new(once, layer()), layer()), layer()),
-            layer(),
-        );
-        let nine = Metered::new(
-            Metered::new(Metered::new(Metered::new(nine, layer()), layer()), layer()),
-            layer(),
-        );
+        let nine = counted(counted(counted(counted(once))));
+        let nine = counted(counted(counted(counted(nine))));
         let nine = store_read(&nine).await;
         let each = nine.saturating_sub(one) / 8;
         println!(

@@ -29,6 +29,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status, body::Body};
 use tower_service::Service;
+use vintner_core::waiting::Waits;
 
 use crate::{
     calls::{Call, Calls},
@@ -149,8 +150,10 @@ fn refused_for_size(response: &Response<Body>) -> bool {
 /// What ends a call from outside.
 struct Life {
     kind: Kind,
-    /// When the call must be answered, and how long it has had for it.
+    /// When the call must be answered, and how long its caller gives it.
     deadline: Option<(Pin<Box<Sleep>>, Duration)>,
+    /// What the work waits for.
+    waits: Waits,
     end: CancellationToken,
     /// Waits for `end`, once the call has had to wait for something. Most have not: their answer is there at once.
     ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -188,12 +191,13 @@ impl Life {
             None => None,
         };
         let deadline = allowed.and_then(|allowed| {
-            let at = Instant::now().checked_add(allowed)?;
+            let at = Instant::now().checked_add(allowed - farewell(allowed))?;
             Some((Box::pin(sleep_until(at)), allowed))
         });
         Ok(Self {
             kind,
             deadline,
+            waits: Waits::default(),
             end,
             ending: None,
             _slot: slot,
@@ -204,7 +208,7 @@ impl Life {
     fn over(&self) -> Option<Status> {
         match &self.deadline {
             Some((deadline, allowed)) if deadline.deadline() <= Instant::now() => {
-                Some(status::too_late(*allowed))
+                Some(status::too_late(*allowed, self.waits.on()))
             }
             _ => self.end.is_cancelled().then(status::stopping),
         }
@@ -215,7 +219,7 @@ impl Life {
         if let Some((deadline, allowed)) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(status::too_late(*allowed));
+            return Poll::Ready(status::too_late(*allowed, self.waits.on()));
         }
         let end = &self.end;
         let ending = self
@@ -235,7 +239,8 @@ impl Life {
             if let Some(status) = self.over() {
                 return Poll::Ready(Err(status));
             }
-            match call.during(|| work.as_mut().poll(cx)) {
+            let poll = || work.as_mut().poll(cx);
+            match call.during(|| self.waits.during(poll)) {
                 Poll::Ready(done) => Poll::Ready(Ok(done)),
                 Poll::Pending => self.poll_over(cx).map(Err),
             }
@@ -286,6 +291,7 @@ impl HttpBody for GuardedBody {
             return Poll::Ready(Some(Ok(this.end(&status))));
         }
         let frame = || Pin::new(inner).poll_frame(cx);
+        let frame = || this.life.waits.during(frame);
         match catch_unwind(AssertUnwindSafe(|| this.call.during(frame))) {
             Err(panic) => {
                 log(panic.as_ref(), &this.call);
@@ -315,6 +321,12 @@ impl HttpBody for GuardedBody {
             .as_ref()
             .map_or_else(SizeHint::default, HttpBody::size_hint)
     }
+}
+
+/// How much earlier than its caller's own clock a call is ended, so that the caller hears from here what kept it. A library
+/// that gives up by itself says no more than that the time is over.
+fn farewell(allowed: Duration) -> Duration {
+    (allowed / 10).min(Duration::from_millis(10))
 }
 
 /// The time that a `grpc-timeout` header gives: one to eight digits and a unit. Source: "Requests" in

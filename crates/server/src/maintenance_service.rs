@@ -3,9 +3,9 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt, stream};
-use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
+use vintner_core::waiting::Task;
 use vintner_ops::{
     Operations, OpsError,
     api::{DeleteRequest, KeysSeen, TeardownRequest, VacuumRequest, VerifyRequest},
@@ -16,7 +16,7 @@ use crate::{
     answer::{read, respond, write, write_each},
     convert::{TeardownStep, Travels, VerifyStep, parse_each},
     status,
-    steps::{Steps, queue},
+    steps::{Steps, of_task, queue},
 };
 
 /// Maintenance as gRPC gives it.
@@ -29,7 +29,7 @@ type MessageStream<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 /// The steps of work that goes on in a task of its own and ends with the stream, which the caller drops; then its end.
 fn streamed<T, S>(
     seen: Steps<KeysSeen>,
-    work: JoinHandle<Result<T, OpsError>>,
+    work: impl Future<Output = Result<T, OpsError>> + Send + 'static,
     step: fn(KeysSeen) -> S,
     end: fn(T) -> S,
 ) -> Response<MessageStream<S::Message>>
@@ -38,7 +38,9 @@ where
     S: Travels + 'static,
     S::Message: Send,
 {
-    let work = AbortOnDropHandle::new(work);
+    let task = Arc::new(Task::default());
+    let own = Arc::clone(&task);
+    let work = AbortOnDropHandle::new(tokio::spawn(async move { own.work(work).await }));
     let done = stream::once(async move {
         match work.await {
             Ok(done) => write(done.map(end)),
@@ -49,7 +51,7 @@ where
         }
     });
     let steps = seen.map(move |seen| write(Ok(step(seen))));
-    Response::new(Box::pin(steps.chain(done)))
+    Response::new(Box::pin(of_task(task, Box::pin(steps.chain(done)))))
 }
 
 #[tonic::async_trait]
@@ -80,8 +82,7 @@ impl MaintenanceService for MaintenanceHandlers {
         let request = read(VerifyRequest::from_message(request.into_inner()))?;
         let ops = Arc::clone(&self.ops);
         let (sender, seen) = queue::<KeysSeen>();
-        let work =
-            tokio::spawn(async move { ops.verify(&request, &|seen| sender.send(seen)).await });
+        let work = async move { ops.verify(&request, &|seen| sender.send(seen)).await };
         Ok(streamed(seen, work, VerifyStep::Seen, VerifyStep::Done))
     }
 
@@ -94,8 +95,7 @@ impl MaintenanceService for MaintenanceHandlers {
         let request = read(TeardownRequest::from_message(request.into_inner()))?;
         let ops = Arc::clone(&self.ops);
         let (sender, seen) = queue::<KeysSeen>();
-        let work =
-            tokio::spawn(async move { ops.teardown(&request, &|seen| sender.send(seen)).await });
+        let work = async move { ops.teardown(&request, &|seen| sender.send(seen)).await };
         Ok(streamed(seen, work, TeardownStep::Seen, TeardownStep::Done))
     }
 

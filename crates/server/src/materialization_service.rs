@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use futures::{Stream, StreamExt, stream};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
-use vintner_core::ViewName;
+use vintner_core::{ViewName, waiting::Task};
 use vintner_ops::{Operations, api::MaterializeRequest};
 use vintner_proto::v1::{self, materialization_service_server::MaterializationService};
 
@@ -13,7 +13,7 @@ use crate::{
     answer::{limit, read, write, write_each},
     convert::{Step, Travels, parse},
     status,
-    steps::queue,
+    steps::{of_task, queue},
 };
 
 /// Materialization as gRPC gives it.
@@ -36,8 +36,11 @@ impl MaterializationService for MaterializationHandlers {
         let (sender, steps) = queue();
         // A task of its own, so that a caller who reads slowly does not hold the run back. It ends with the stream,
         // which the caller drops.
+        let task = Arc::new(Task::default());
+        let own = Arc::clone(&task);
         let run = AbortOnDropHandle::new(tokio::spawn(async move {
-            ops.materialize(&request, &|event| sender.send(event)).await
+            own.work(ops.materialize(&request, &|event| sender.send(event)))
+                .await
         }));
         let done = stream::once(async move {
             match run.await {
@@ -48,7 +51,8 @@ impl MaterializationService for MaterializationHandlers {
                 }
             }
         });
-        let steps = steps.map(|event| write(Ok(Step::Event(event)))).chain(done);
+        let steps = steps.map(|event| write(Ok(Step::Event(event))));
+        let steps = of_task(task, Box::pin(steps.chain(done)));
         Ok(Response::new(Box::pin(steps)))
     }
 

@@ -33,6 +33,7 @@ use tonic::{
 };
 use tonic_prost::ProstDecoder;
 use tower_service::Service;
+use vintner_core::waiting::{On, Task, waiting};
 use vintner_ops::{Operations, api::OnlineRequest};
 use vintner_proto::v1::{
     self, online_service_server::SERVICE_NAME, stream_online_features_response::Answer,
@@ -92,9 +93,13 @@ impl OnlineHandlers {
         let work = self.features(asked.request.unwrap_or_default(), patience(deadline));
         let done = match deadline {
             None => work.await,
-            Some(allowed) => timeout(allowed, work)
-                .await
-                .unwrap_or_else(|_| Err(status::too_late(allowed))),
+            Some(allowed) => {
+                let task = Arc::new(Task::default());
+                let work = timeout(allowed, task.work(work));
+                waiting(&On::Task(Arc::clone(&task)), work)
+                    .await
+                    .unwrap_or_else(|_| Err(status::too_late(allowed, task.on())))
+            }
         };
         match done {
             Ok(features) => {

@@ -23,6 +23,7 @@ use tonic::{
     Code, Status, TimeoutExpired,
     metadata::{MetadataMap, MetadataValue},
 };
+use vintner_core::waiting::On;
 use vintner_ops::{Fault, OpsError};
 use vintner_proto::convert::ConvertError;
 
@@ -96,15 +97,23 @@ pub(crate) fn panicked() -> Status {
     )
 }
 
-/// The caller's deadline has come.
-pub(crate) fn too_late(allowed: Duration) -> Status {
-    with_fault(
-        Code::DeadlineExceeded,
-        Fault::Store,
-        &format!(
-            "the deadline of {allowed:?} that the call came with has passed; the work was stopped"
+/// The caller's deadline has come while the call waited for this.
+pub(crate) fn too_late(allowed: Duration, on: Option<On>) -> Status {
+    let message = match on {
+        Some(On::OnlineStore(store)) => format!(
+            "the online store {store} did not answer within the deadline of {allowed:?}; check that it runs and can be \
+             reached, then try again, or allow more time"
         ),
-    )
+        Some(On::Table(view)) => format!(
+            "the table of {view} was not written within the deadline of {allowed:?}, by this push or by those before it; \
+             push the rows again with the same producer and sequence, or allow more time"
+        ),
+        Some(On::Task(_)) | None => format!(
+            "the deadline of {allowed:?} that the call came with has passed while the service worked on it, which was \
+             stopped; allow more time, or ask for less at once"
+        ),
+    };
+    with_fault(Code::DeadlineExceeded, Fault::Store, &message)
 }
 
 /// The caller's deadline cannot be read.
@@ -226,7 +235,10 @@ pub(crate) fn to_error(status: &Status, url: &str) -> OpsError {
         _ if source_is::<tonic::ConnectError>(status) => return nobody_there(url, status),
         _ if timed_out => (
             Fault::Store,
-            format!("the service at {url} has not answered before the deadline"),
+            format!(
+                "the service at {url} has not answered before the deadline; {url}/readyz says whether it is well, and \
+                 calls beyond a connection's share wait where they are made (`serve --connection-share`)"
+            ),
         ),
         Code::InvalidArgument
         | Code::OutOfRange

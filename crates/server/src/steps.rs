@@ -10,7 +10,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _, stream};
+use vintner_core::waiting::{On, Task, waiting};
 use vintner_ops::api::{KeysSeen, MaterializeEvent};
 
 /// How many steps may wait before progress is left out. What is never left out, the start and the end of each view's
@@ -43,6 +44,17 @@ pub(crate) fn queue<E: Replaces>() -> (StepSender<E>, Steps<E>) {
         reader: None,
     }));
     (StepSender(Arc::clone(&queue)), Steps(queue))
+}
+
+/// The same stream, of what a task does: whoever waits for it waits for what the task waits for.
+pub(crate) fn of_task<S: Stream + Unpin>(
+    task: Arc<Task>,
+    stream: S,
+) -> impl Stream<Item = S::Item> {
+    stream::unfold((stream, On::Task(task)), async |(mut stream, on)| {
+        let item = waiting(&on, stream.next()).await?;
+        Some((item, (stream, on)))
+    })
 }
 
 impl<E: Replaces> StepSender<E> {

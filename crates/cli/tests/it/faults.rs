@@ -17,7 +17,7 @@ use tokio::task::block_in_place;
 use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use vintner_ops::{
-    Fault, Operations as _,
+    Fault, Operations as _, OpsError,
     api::{MaterializeRequest, Scope},
 };
 use vintner_server::Client;
@@ -166,6 +166,10 @@ async fn a_service_lives_through_whatever_its_redis_does() {
     block_in_place(|| redis.stop());
     traffic.fails().await;
     traffic.end().await.check();
+    let told = late(&client, Duration::from_millis(200), &truth).await;
+    let [told, of_push] = told.map(|error| error.message.replace(&redis.url(), "REDIS"));
+    assert_eq!(told, of_push);
+    insta::assert_snapshot!(told, @"the online store REDIS did not answer within the deadline of 200ms; check that it runs and can be reached, then try again, or allow more time");
     block_in_place(|| until("an idle service", || service.in_flight() == 0.0));
     let late = codes(&service);
     assert!(LATE.iter().any(|code| late.contains_key(*code)), "{late:?}");
@@ -221,6 +225,31 @@ async fn a_service_lives_through_whatever_its_redis_does() {
     let (code, log) = service.stop_with_log();
     assert_eq!(code, Some(0));
     assert!(log.contains("LOADING"), "{log}");
+}
+
+/// What a read and a push are told whose time is over while the store does not answer.
+async fn late(client: &Client, allowed: Duration, truth: &Truth) -> [OpsError; 2] {
+    let client = client.clone().with_deadline(allowed);
+    // On a machine that is busy the caller's own clock may be the first to say so, or the time be over in the table.
+    let by_store = |error: &OpsError| error.message.contains("did not answer within");
+    let began = Instant::now();
+    let asked = async || loop {
+        let error = limits(&client, &[1]).await.unwrap_err();
+        if by_store(&error) || began.elapsed() > LONG {
+            return error;
+        }
+    };
+    let pushed = async || loop {
+        let error = push(&client, 1, truth.next()).await.unwrap_err();
+        if by_store(&error) || began.elapsed() > LONG {
+            return error;
+        }
+    };
+    let errors = [asked().await, pushed().await];
+    for error in &errors {
+        assert_eq!(error.fault, Fault::Store, "{error}");
+    }
+    errors
 }
 
 /// What a call with a deadline ends with: the service's own clock, or the caller's, who then leaves.
@@ -409,6 +438,15 @@ async fn a_run_whose_redis_dies_ends_in_time_and_is_taken_up_again() {
     let hurry = client.clone().with_deadline(allowed);
     let error = hurry.materialize(&run, &|_| ()).await.unwrap_err();
     assert_eq!(error.fault, Fault::Store, "{error}");
+    let store = format!(
+        "the online store {} did not answer within the deadline of 1s; ",
+        redis.database_url(1)
+    );
+    let own = "has not answered before the deadline";
+    assert!(
+        error.message.contains(&store) || error.message.contains(own),
+        "{error}"
+    );
     assert!(began.elapsed() < 2 * allowed, "after {:?}", began.elapsed());
     redis.cont();
 

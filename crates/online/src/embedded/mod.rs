@@ -73,6 +73,11 @@ impl EmbeddedStore {
         Ok(Self { environment })
     }
 
+    /// The store's name in messages.
+    pub(crate) fn name(&self) -> String {
+        self.environment.name()
+    }
+
     /// What stands for the progress of a view; empty until a first load has ended.
     fn noted(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OnlineError> {
         self.environment.read("read progress", |txn, databases| {

@@ -22,7 +22,10 @@ use tokio::{
     task::JoinSet,
     time::sleep_until,
 };
-use vintner_core::{Clock, Timestamp, ViewId};
+use vintner_core::{
+    Clock, Timestamp, ViewId,
+    waiting::{On, Task, waiting},
+};
 use vintner_offline::push::{Producer, RowError, checked_rows};
 use vintner_online::{OnlineRow, RowLayout};
 use vintner_registry::model::{Project, ViewRevision};
@@ -49,7 +52,7 @@ const MOST_NAME_BYTES: usize = 256;
 /// The tasks that write, and how much may wait for them.
 #[derive(Debug)]
 pub(super) struct Writers {
-    of_views: Mutex<HashMap<ViewId, mpsc::UnboundedSender<Waiting>>>,
+    of_views: Mutex<HashMap<ViewId, Way>>,
     /// Ended when this is dropped.
     tasks: Mutex<JoinSet<()>>,
     rows: Arc<Semaphore>,
@@ -65,6 +68,13 @@ impl Default for Writers {
             bytes: Arc::new(Semaphore::new(MOST_BYTES / PERMIT_BYTES)),
         }
     }
+}
+
+/// The way to a task that writes.
+#[derive(Debug)]
+struct Way {
+    pushes: mpsc::UnboundedSender<Waiting>,
+    task: Arc<Task>,
 }
 
 /// A push that waits to be written.
@@ -101,7 +111,7 @@ pub(super) async fn push(local: &Local, request: &PushRequest) -> Result<PushRep
     let room = local.writers.room(&rows)?;
     wait_for(&*local.clock, &rows).await?;
     let (answer, answered) = oneshot::channel();
-    let waiting = Waiting {
+    let push = Waiting {
         view: Arc::new(view),
         rows,
         online,
@@ -109,9 +119,9 @@ pub(super) async fn push(local: &Local, request: &PushRequest) -> Result<PushRep
         answer,
         _room: room,
     };
-    local.writers.send(local, waiting).await?;
+    let task = On::Task(local.writers.send(local, push).await?);
     let stopped = |_| OpsError::new(Fault::Store, "the push was stopped before it was written");
-    let mut report = answered.await.map_err(stopped)??;
+    let mut report = waiting(&task, answered).await.map_err(stopped)??;
     report.micros = micros_since(started);
     Ok(report)
 }
@@ -219,20 +229,20 @@ impl Writers {
     }
 
     /// Hands a push to the task that writes its view, which is begun when there is none.
-    async fn send(&self, local: &Local, waiting: Waiting) -> Result<(), OpsError> {
-        let id = waiting.view.id.clone();
-        let online = match waiting.view.online {
+    async fn send(&self, local: &Local, push: Waiting) -> Result<Arc<Task>, OpsError> {
+        let id = push.view.id.clone();
+        let online = match push.view.online {
             true => Some(Arc::clone(local.online().await?)),
             false => None,
         };
         let mut of_views = self.of_views.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = match of_views.get(&id) {
-            Some(sender) => match sender.send(waiting) {
-                Ok(()) => return Ok(()),
+        let push = match of_views.get(&id) {
+            Some(way) => match way.pushes.send(push) {
+                Ok(()) => return Ok(Arc::clone(&way.task)),
                 // Its task has ended, which is a mistake of ours; another one goes on.
                 Err(back) => back.0,
             },
-            None => waiting,
+            None => push,
         };
         let deployment = Deployment {
             root: local.root.clone(),
@@ -242,12 +252,24 @@ impl Writers {
             session: local.session()?,
         };
         let writer = Writer::of(deployment, online, &id)?;
-        let (sender, incoming) = mpsc::unbounded_channel();
+        let (pushes, incoming) = mpsc::unbounded_channel();
+        let task = Arc::new(Task::default());
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(writer.run(incoming));
-        let sent = sender.send(waiting);
-        of_views.insert(id, sender);
-        sent.map_err(|_| OpsError::new(Fault::Internal, "the task that writes has ended"))
+        let own = Arc::clone(&task);
+        tasks.spawn(async move { own.work(writer.run(incoming)).await });
+        let sent = pushes.send(push);
+        let way = Way {
+            pushes,
+            task: Arc::clone(&task),
+        };
+        of_views.insert(id, way);
+        match sent {
+            Ok(()) => Ok(task),
+            Err(_) => Err(OpsError::new(
+                Fault::Internal,
+                "the task that writes has ended",
+            )),
+        }
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use vintner_core::{
     Boundary, Column, DatasetName, FeatureField, FeatureType, JoinKey, KeySchema, KeyType,
     Knowledge, RegistryVersion, ScalarType, Timestamp, Value, ViewName, arrow_values,
+    waiting::{On, waiting},
 };
 use vintner_online::Status;
 use vintner_ops::{
@@ -76,6 +77,8 @@ pub(super) enum Mood {
     Panic,
     /// Waits at the gate, in the middle of what it does.
     Wait(Arc<Gate>),
+    /// Likewise, and says that it waits for this.
+    WaitFor(Arc<Gate>, On),
 }
 
 /// Where work waits in the midst of a call.
@@ -148,6 +151,10 @@ impl Fake {
             Mood::Panic => panic!("the fake panics"),
             Mood::Wait(gate) => {
                 gate.pass().await;
+                Ok(())
+            }
+            Mood::WaitFor(gate, on) => {
+                waiting(&on, gate.pass()).await;
                 Ok(())
             }
         }

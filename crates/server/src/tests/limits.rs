@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use tonic::{Code, Request};
-use vintner_core::{Column, FeatureType, ScalarType, Value};
+use vintner_core::{Column, FeatureType, ScalarType, Value, waiting::On};
 use vintner_ops::{
     Fault, Operations,
     api::{After, EntityColumn, MaterializeRequest, OnlineRequest, Scope},
 };
 use vintner_proto::v1::{
     self, materialization_service_client::MaterializationServiceClient,
-    online_service_client::OnlineServiceClient, registry_service_client::RegistryServiceClient,
+    online_service_client::OnlineServiceClient, push_service_client::PushServiceClient,
+    registry_service_client::RegistryServiceClient, stream_online_features_response::Answer,
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
 use vintner_repo::RepoFile;
@@ -25,7 +26,10 @@ use crate::{
     ServeError, Server, ServerConfig,
     admission::Admission,
     calls::Calls,
+    convert::Travels as _,
+    dispatch::Dispatch,
     guard::{Guard, Rules},
+    online_service::OnlineServer,
     server::services,
 };
 
@@ -61,25 +65,90 @@ fn with_timeout<M>(message: M, timeout: Duration) -> Request<M> {
     request
 }
 
-/// tonic's client has a clock of its own; without a connection between them, only the service's clock is left.
-#[tokio::test]
-async fn a_deadline_stops_the_work() {
-    let gate = Gate::new();
-    let ops: Arc<dyn Operations> = Fake::in_mood(Mood::Wait(Arc::clone(&gate)));
+/// The services, without a connection to them: tonic's client has a clock of its own, and this leaves only the service's.
+fn guarded(ops: Arc<dyn Operations>) -> (Guard<Dispatch<OnlineServer>>, Arc<Rules>) {
     let config = ServerConfig::default();
     let calls = Calls::new(config.slow_call, None);
     let rules = Arc::new(Rules::new(8, config.max_message_bytes, calls));
     let admission = Arc::new(Admission::new(8, config.selection_share, 8));
     let services = services(&ops, &config, &rules, admission);
-    let guard = Guard::new(services, Arc::clone(&rules));
-    let mut client = RegistryServiceClient::new(guard);
+    (Guard::new(services, Arc::clone(&rules)), rules)
+}
+
+#[tokio::test]
+async fn a_deadline_stops_the_work() {
+    let gate = Gate::new();
+    let (services, rules) = guarded(Fake::in_mood(Mood::Wait(Arc::clone(&gate))));
+    let mut client = RegistryServiceClient::new(services);
 
     let late = client.history(with_timeout(v1::HistoryRequest::default(), SHORT));
     let status = soon(late).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    insta::assert_snapshot!(status.message(), @"the deadline of 50ms that the call came with has passed; the work was stopped");
+    insta::assert_snapshot!(status.message(), @"the deadline of 50ms that the call came with has passed while the service worked on it, which was stopped; allow more time, or ask for less at once");
     soon(gate.left.cancelled()).await;
     assert_eq!(rules.in_flight(), 0);
+}
+
+/// A read, a request of a stream, a push, and a run, which is a task of its own.
+#[tokio::test]
+async fn a_deadline_that_passes_names_what_the_call_waited_for() {
+    let store = On::OnlineStore("redis://here:6379/0".into());
+    let table = On::Table("weather@2".parse().unwrap());
+    let mut said = Vec::new();
+    for on in [store, table] {
+        let fake = Fake::in_mood(Mood::WaitFor(Gate::new(), on));
+        let (services, _) = guarded(fake);
+        let mut reading = OnlineServiceClient::new(services.clone());
+        let request = || online(1).into_message().unwrap();
+        let status = reading.get_online_features(with_timeout(request(), SHORT));
+        let status = soon(status).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let message = status.message().to_owned();
+
+        let asked = v1::StreamOnlineFeaturesRequest {
+            request: Some(request()),
+            timeout_millis: 50,
+        };
+        let answers = reading.stream_online_features(stream::iter([asked]));
+        let mut answers = soon(answers).await.unwrap().into_inner();
+        let answer = soon(answers.message()).await.unwrap().unwrap().answer;
+        assert!(
+            matches!(&answer, Some(Answer::Error(error)) if error.message == message),
+            "{answer:?}"
+        );
+
+        // The stream's own deadline passes, and its request has none, or one that is later.
+        for timeout_millis in [0, 60_000] {
+            let asked = v1::StreamOnlineFeaturesRequest {
+                request: Some(request()),
+                timeout_millis,
+            };
+            let asked = with_timeout(stream::iter([asked]), SHORT);
+            let answers = soon(reading.stream_online_features(asked)).await;
+            let mut answers = answers.unwrap().into_inner();
+            let status = soon(answers.message()).await.unwrap_err();
+            assert_eq!(status.message(), message);
+        }
+
+        let push = super::push(1).into_message().unwrap();
+        let mut pushing = PushServiceClient::new(services.clone());
+        let status = soon(pushing.push(with_timeout(push, SHORT))).await;
+        assert_eq!(status.unwrap_err().message(), message);
+
+        let run = v1::MaterializeRequest::default();
+        let mut running = MaterializationServiceClient::new(services);
+        let steps = soon(running.materialize(with_timeout(run, SHORT))).await;
+        let mut steps = steps.unwrap().into_inner();
+        let status = loop {
+            if let Err(status) = soon(steps.message()).await {
+                break status;
+            }
+        };
+        assert_eq!(status.message(), message);
+        said.push(message);
+    }
+    insta::assert_snapshot!(said[0], @"the online store redis://here:6379/0 did not answer within the deadline of 50ms; check that it runs and can be reached, then try again, or allow more time");
+    insta::assert_snapshot!(said[1], @"the table of weather@2 was not written within the deadline of 50ms, by this push or by those before it; push the rows again with the same producer and sequence, or allow more time");
 }
 
 #[tokio::test]

@@ -119,10 +119,10 @@ impl Truth {
             }
             Ok(found) => Answer::Wrong(format!("{found:?} when {least} to {most} is right")),
             Err(error) => {
-                // A client whose deadline is over need not hear of it from the service.
-                let in_time = took >= deadline && error.message.contains("deadline");
+                // A client whose deadline is over need not hear of it from the service, which tells of it shortly before.
+                let is_late = took >= deadline && error.message.contains("before the deadline");
                 match error.fault == Fault::Store
-                    && (error.message.contains(&*self.store) || in_time)
+                    && (error.message.contains(&*self.store) || is_late)
                 {
                     true => Answer::Error(error),
                     false => Answer::Wrong(format!("{:?}: {}", error.fault, error.chain())),

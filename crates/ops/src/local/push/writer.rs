@@ -7,7 +7,10 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use vintner_core::{Clock, ProjectName, ViewId};
+use vintner_core::{
+    Clock, ProjectName, ViewId,
+    waiting::{On, waiting},
+};
 use vintner_offline::{
     delta::{DeltaError, OfflineStore},
     materialize::MaterializeContext,
@@ -160,7 +163,8 @@ impl Writer {
                 producer: waiting.producer.as_ref(),
             })
             .collect();
-        let appended = self.table.append(view, &pushes).await;
+        let table = On::Table(self.id.clone());
+        let appended = waiting(&table, self.table.append(view, &pushes)).await;
         let appended = appended.map_err(table_error)?;
         let version = appended.version;
         match self.bring_online(view, group, &appended).await {
