@@ -11,6 +11,7 @@ mod commands;
 mod deployment;
 mod exit;
 mod json;
+mod log_lines;
 mod output;
 mod progress;
 mod telemetry;

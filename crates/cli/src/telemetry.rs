@@ -1,9 +1,15 @@
-//! What a service tells of itself besides its metrics: the log on stderr, and traces for who collects them.
+//! What a service tells of itself besides its metrics: the log on stderr, and traces for who collects them. Neither keeps
+//! a call waiting.
 //!
 //! Spans of traces and entries of the log go their own ways: a span of a trace is never in the log, and costs nothing
 //! where no collector is named.
 
-use std::time::Duration;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    panic::PanicHookInfo,
+    sync::Arc,
+    time::Duration,
+};
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::SpanExporter;
@@ -11,6 +17,7 @@ use opentelemetry_sdk::{
     Resource,
     trace::{Sampler as Exported, SdkTracerProvider},
 };
+use tracing::field::display;
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry,
     filter::{FilterExt as _, LevelFilter, filter_fn},
@@ -18,14 +25,36 @@ use tracing_subscriber::{
     layer::{Filter, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
+use vintner_core::meter::Count;
 use vintner_online::trace::TARGET;
 use vintner_ops::error::chain;
 use vintner_server::Sampler;
 
-use crate::{args::LogFormat, exit::Failure};
+use crate::{args::LogFormat, exit::Failure, log_lines::LogLines};
 
 /// How long the last spans have to reach the collector.
 const LAST_SPANS: Duration = Duration::from_secs(5);
+
+/// How long the last lines of the log have to be read.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The log. When it is dropped its last lines are written.
+pub(crate) struct Log {
+    lines: LogLines,
+}
+
+impl Log {
+    /// How many lines were dropped since too many waited.
+    pub(crate) fn lines_dropped(&self) -> Arc<Count> {
+        self.lines.dropped()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.lines.end(LAST_LINES);
+    }
+}
 
 /// Where spans go. When it is dropped the last ones are sent.
 pub(crate) struct Traces {
@@ -41,7 +70,7 @@ impl Drop for Traces {
 }
 
 /// Begins the log, and traces if the environment names a collector.
-pub(crate) fn begin(format: LogFormat) -> Result<Option<(Traces, Sampler)>, Failure> {
+pub(crate) fn begin(format: LogFormat) -> Result<(Log, Option<(Traces, Sampler)>), Failure> {
     let traces = traces(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
     let filter = EnvFilter::try_from_env("VINTNER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A filter that does not say its level lets every span of every library be made, for nobody: a request for one
@@ -49,7 +78,9 @@ pub(crate) fn begin(format: LogFormat) -> Result<Option<(Traces, Sampler)>, Fail
     let level = Filter::<Registry>::max_level_hint(&filter).unwrap_or(LevelFilter::TRACE);
     let filter =
         filter.and(filter_fn(|metadata| metadata.target() != TARGET).with_max_level_hint(level));
-    let log = fmt::layer().with_writer(std::io::stderr);
+    let lines = LogLines::to_stderr()
+        .map_err(|error| Failure::store(format!("could not start the log's thread: {error}")))?;
+    let log = fmt::layer().with_writer(lines.clone());
     let log = match format {
         LogFormat::Text => log.with_filter(filter).boxed(),
         LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
@@ -67,7 +98,23 @@ pub(crate) fn begin(format: LogFormat) -> Result<Option<(Traces, Sampler)>, Fail
             )
     });
     tracing_subscriber::registry().with(log).with(spans).init();
-    Ok(traces)
+    std::panic::set_hook(Box::new(log_panic));
+    Ok((Log { lines }, traces))
+}
+
+/// Logs a panic: what Rust does by itself waits for whoever reads stderr.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => Some(display(backtrace)),
+        _ => None,
+    };
+    tracing::error!(
+        panic = panic.payload_as_str().unwrap_or_default(),
+        place = panic.location().map(display),
+        backtrace,
+        "a thread panicked"
+    );
 }
 
 /// What the variables of OpenTelemetry say of traces.

@@ -17,6 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use tokio::sync::watch;
+use vintner_core::meter::Count;
 use vintner_ops::{Meters, Readiness};
 
 use crate::{admission::Admission, guard::Rules};
@@ -52,6 +53,8 @@ pub(crate) struct Sources {
     /// None where the operations are not those of a deployment's own stores.
     pub(crate) meters: Option<Arc<Meters>>,
     pub(crate) readiness: watch::Receiver<Readiness>,
+    /// None where whoever serves keeps no log.
+    pub(crate) log_lines_dropped: Option<Arc<Count>>,
 }
 
 impl Metrics {
@@ -99,6 +102,13 @@ impl Collector for Sources {
         calls::write(&mut sheet, &self.rules, &self.admission)?;
         if let Some(meters) = &self.meters {
             deployment::write(&mut sheet, meters)?;
+        }
+        if let Some(dropped) = &self.log_lines_dropped {
+            sheet.counter(
+                "vintner_log_lines_dropped",
+                "Lines of the log that were dropped since they came faster than they were read",
+                [(vec![], dropped.get())],
+            )?;
         }
         process::write(&mut sheet)
     }

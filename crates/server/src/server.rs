@@ -11,6 +11,7 @@ use tonic::{
     transport::{self, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
+use vintner_core::meter::Count;
 use vintner_ops::{Meters, Operations, Readiness};
 use vintner_proto::v1::{
     dataset_service_server::DatasetServiceServer,
@@ -112,6 +113,7 @@ pub struct Server {
     meters: Option<Arc<Meters>>,
     readiness: watch::Receiver<Readiness>,
     sampler: Option<Sampler>,
+    log_lines_dropped: Option<Arc<Count>>,
 }
 
 /// Binds and serves in one step.
@@ -147,6 +149,7 @@ impl Server {
             // Nobody will say otherwise.
             readiness: watch::channel(Readiness::Ready).1,
             sampler: None,
+            log_lines_dropped: None,
         })
     }
 
@@ -175,6 +178,15 @@ impl Server {
         }
     }
 
+    /// Tells among its metrics how many lines of the log were dropped.
+    #[must_use]
+    pub fn with_log(self, lines_dropped: Arc<Count>) -> Self {
+        Self {
+            log_lines_dropped: Some(lines_dropped),
+            ..self
+        }
+    }
+
     /// The address that it has, with the port that was free when 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -197,6 +209,7 @@ impl Server {
             meters,
             readiness,
             sampler,
+            log_lines_dropped,
         } = self;
         let (health, health_server) = tonic_health::server::health_reporter();
         set_health(&health, &SERVICES, ServingStatus::Serving).await;
@@ -221,6 +234,7 @@ impl Server {
             admission: Arc::clone(&admission),
             meters,
             readiness: readiness.clone(),
+            log_lines_dropped,
         });
         let pages = Arc::new(Pages {
             metrics,

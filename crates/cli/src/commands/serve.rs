@@ -25,8 +25,9 @@ pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure
     }
     let config = config(args)?;
     allocator::give_back_late();
-    // What of the traces is not sent yet is sent when everything else has ended.
-    let (_traces, sampler) = telemetry::begin(args.log_format)?.unzip();
+    // What of the traces is not sent yet is sent when everything else has ended, and then the log's last lines are written.
+    let (log, traces) = telemetry::begin(args.log_format)?;
+    let (_traces, sampler) = traces.unzip();
 
     let operations = Arc::new(deployment::open_local(global)?);
     let (tell, readiness) = watch::channel(Local::not_asked_yet());
@@ -34,7 +35,8 @@ pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure
         .await
         .map_err(serve_error)?
         .with_meters(operations.meters())
-        .with_readiness(readiness);
+        .with_readiness(readiness)
+        .with_log(log.lines_dropped());
     if let Some(sampler) = sampler {
         server = server.with_traces(sampler);
     }
@@ -55,7 +57,7 @@ pub(crate) async fn serve(global: &Global, args: &Serve) -> Result<Exit, Failure
     background.abort();
     deletion.abort();
     served.map_err(serve_error)?;
-    output::say("stopped");
+    tracing::info!("stopped");
     Ok(Exit::Done)
 }
 

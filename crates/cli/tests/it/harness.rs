@@ -185,6 +185,13 @@ impl Repo {
     }
 
     pub(crate) fn serve_with(&self, args: &[&str]) -> Service {
+        let mut service = self.serve_unheard(args);
+        service.hear();
+        service
+    }
+
+    /// Serves, and nobody reads what is said on stderr.
+    pub(crate) fn serve_unheard(&self, args: &[&str]) -> Service {
         let mut command = self.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
         let mut child = command
             .stdout(Stdio::piped())
@@ -204,16 +211,10 @@ impl Repo {
             url.starts_with("http://127.0.0.1:"),
             "the service says {line:?}"
         );
-        let mut stderr = child.stderr.take().unwrap();
-        let log = thread::spawn(move || {
-            let mut log = String::new();
-            stderr.read_to_string(&mut log).unwrap();
-            log
-        });
         Service {
             child,
             url,
-            log: Some(log),
+            log: None,
         }
     }
 }
@@ -238,7 +239,7 @@ impl From<Output> for Ended {
 pub(crate) struct Service {
     child: Child,
     pub(crate) url: String,
-    /// Reads what is said on stderr: a service that nobody hears would stop when the pipe is full.
+    /// Reads what is said on stderr.
     log: Option<JoinHandle<String>>,
 }
 
@@ -246,6 +247,16 @@ impl Service {
     /// Asks the service to stop, and waits until it has.
     pub(crate) fn stop(self) -> Option<i32> {
         self.stop_with_log().0
+    }
+
+    /// Begins to read what is said on stderr.
+    pub(crate) fn hear(&mut self) {
+        let mut stderr = self.child.stderr.take().unwrap();
+        self.log = Some(thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        }));
     }
 
     /// The id of the process.
@@ -296,6 +307,9 @@ impl Service {
                 .success()
         );
         let code = self.child.wait().unwrap().code();
+        if self.log.is_none() {
+            self.hear();
+        }
         let log = self.log.take().unwrap();
         (code, log.join().unwrap())
     }

@@ -18,6 +18,7 @@ mod interrupt;
 mod kill;
 mod kill_redis;
 mod linting;
+mod log;
 mod main_job;
 mod maintenance;
 mod observability;
