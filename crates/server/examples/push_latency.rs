@@ -1,4 +1,5 @@
-//! How long `Push` takes, asked by some clients over one connection of a service that is running.
+//! How long `Push` takes, and then a push of `PushStream`, asked by some clients over one connection of a service that is
+//! running.
 //!
 //! ```text
 //! push_latency [--pushes 1000] [--concurrency 1] [--rows 1] [--keys 10000] URL VIEW
@@ -7,8 +8,9 @@
 //!
 //! The rows are made up: entities of which there are `--keys`, at the present moment, with numbers where the view has
 //! numbers and nulls elsewhere. They stay in the view's table. A tenth as many pushes are made before, and not counted.
-//! Times are what the caller waits, until the rows are durably in the table and in the online store. A build without
-//! `--release` measures something else.
+//! Times are what the caller waits, until the rows are durably in the table and in the online store of that service,
+//! whichever that is. Over a stream, of which each client has one, it waits for an answer before it pushes again. A
+//! build without `--release` measures something else; docs/benchmarks/README.md says how to measure.
 
 use std::{
     error::Error,
@@ -24,12 +26,12 @@ use arrow::{
     array::{ArrayRef, RecordBatch, TimestampMicrosecondArray},
     datatypes::{Field, Schema},
 };
-use futures::future::try_join_all;
+use futures::{StreamExt as _, channel::mpsc, future::try_join_all, stream::BoxStream};
 use hdrhistogram::Histogram;
 use vintner_core::{Clock, FeatureType, ScalarType, SystemClock, Value, arrow_values};
 use vintner_ops::{
-    Operations, OpsError,
-    api::{Detail, ObjectKind, PushRequest, ViewDetail},
+    Fault, Operations, OpsError,
+    api::{Detail, ObjectKind, PushReport, PushRequest, ViewDetail},
 };
 use vintner_server::Client;
 
@@ -71,27 +73,70 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let Detail::FeatureView(detail) = client.show(ObjectKind::FeatureView, view).await? else {
         return Err("that is no feature view".into());
     };
-    run(&client, &detail, &options, options.pushes / 10).await?;
-    let begun = Instant::now();
-    let times = run(&client, &detail, &options, options.pushes).await?;
-    report(
-        &mut std::io::stdout().lock(),
-        &options,
-        &times,
-        begun.elapsed(),
-    )?;
+    for way in [Way::Unary, Way::Stream] {
+        run(&client, way, &detail, &options, options.pushes / 10).await?;
+        let begun = Instant::now();
+        let times = run(&client, way, &detail, &options, options.pushes).await?;
+        let took = begun.elapsed();
+        report(&mut std::io::stdout().lock(), way, &options, &times, took)?;
+    }
     Ok(())
+}
+
+/// How a client pushes.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Each push is a call.
+    Unary,
+    /// All pushes of a client go over one stream.
+    Stream,
+}
+
+/// What a client pushes with.
+enum Pusher<'a> {
+    Unary(&'a Client),
+    Stream {
+        requests: mpsc::UnboundedSender<PushRequest>,
+        answers: BoxStream<'static, Result<PushReport, OpsError>>,
+    },
+}
+
+impl<'a> Pusher<'a> {
+    async fn new(client: &'a Client, way: Way) -> Result<Self, OpsError> {
+        Ok(match way {
+            Way::Unary => Self::Unary(client),
+            Way::Stream => {
+                let (requests, sent) = mpsc::unbounded();
+                let answers = client.push_stream(sent).await?;
+                Self::Stream { requests, answers }
+            }
+        })
+    }
+
+    async fn push(&mut self, request: PushRequest) -> Result<(), OpsError> {
+        match self {
+            Self::Unary(client) => client.push(&request).await.map(drop),
+            Self::Stream { requests, answers } => {
+                // A stream that has ended says why instead of an answer.
+                let _ = requests.unbounded_send(request);
+                let ended = || Err(OpsError::new(Fault::Store, "the stream has ended"));
+                answers.next().await.unwrap_or_else(ended).map(drop)
+            }
+        }
+    }
 }
 
 /// Pushes, a number at a time, and gives how long each took, in nanoseconds.
 async fn run(
     client: &Client,
+    way: Way,
     view: &ViewDetail,
     options: &Options,
     count: usize,
 ) -> Result<Histogram<u64>, OpsError> {
     let next = AtomicUsize::new(0);
     let callers = (0..options.concurrency).map(|_| async {
+        let mut pusher = Pusher::new(client, way).await?;
         let mut times = empty();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +145,7 @@ async fn run(
             }
             let request = request(view, options, at);
             let begun = Instant::now();
-            client.push(&request).await?;
+            pusher.push(request).await?;
             times.saturating_record(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
     });
@@ -171,11 +216,17 @@ fn empty() -> Histogram<u64> {
 
 fn report(
     out: &mut impl Write,
+    way: Way,
     options: &Options,
     times: &Histogram<u64>,
     took: Duration,
 ) -> std::io::Result<()> {
     let rate = times.len() as f64 / took.as_secs_f64();
+    let way = match way {
+        Way::Unary => "Push",
+        Way::Stream => "PushStream",
+    };
+    writeln!(out, "{way}")?;
     writeln!(out, "pushes        {:>10}", times.len())?;
     writeln!(out, "concurrency   {:>10}", options.concurrency)?;
     writeln!(out, "rows each     {:>10}", options.rows)?;

@@ -404,8 +404,6 @@ fn a_json_log_has_an_object_a_line_and_the_id_of_what_failed() {
     assert_eq!(code, Some(0));
     let entries: Vec<serde_json::Value> = log
         .lines()
-        // What the command itself says when it has ended.
-        .filter(|line| *line != "stopped")
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
     let failed = entries
