@@ -22,7 +22,7 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint},
 };
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -46,6 +46,10 @@ use crate::{
     guard, status,
 };
 
+/// A request for so many entities lets those that came meanwhile be counted before it is worked on. A store that answers at
+/// once leaves no other moment for that: on a processor that is full, what is too much would wait unseen where it was
+/// sent from, until its time is over.
+const LARGE: usize = 100;
 /// How many requests of a stream are worked on at one time.
 const AHEAD: usize = 16;
 
@@ -76,6 +80,9 @@ impl OnlineHandlers {
         let nothing = v1::FeatureSelection::default();
         let selection = request.features.as_ref().unwrap_or(&nothing);
         let _admitted = self.admission.enter(selection, entities)?;
+        if entities >= LARGE {
+            yield_now().await;
+        }
         let mut request = read(OnlineRequest::from_message(request))?;
         if !request.after.tokens.is_empty() {
             request.after.patience = patience;
