@@ -259,6 +259,14 @@ pub(crate) fn to_error(status: &Status, url: &str) -> OpsError {
             Fault::Store,
             format!("the service at {url} does not answer: {message}"),
         ),
+        // One that the service has sent has no source: this one is the transport's.
+        Code::Unknown | Code::Internal if status.source().is_some() => (
+            Fault::Store,
+            format!(
+                "the connection to the service at {url} was lost before the whole answer had come ({message}); try again \
+                 when the service is back"
+            ),
+        ),
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => (
             Fault::Internal,
             format!("the service at {url} failed: {message}"),

@@ -14,6 +14,7 @@ mod explain;
 mod faults;
 mod foreign_readers;
 mod harness;
+mod histories;
 mod interrupt;
 mod kill;
 mod kill_redis;

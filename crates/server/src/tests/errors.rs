@@ -1,6 +1,6 @@
 //! Errors arrive as they were made: fault, message, and the cause of what the caller can mend.
 
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 use vintner_core::RegistryVersion;
 use vintner_ops::{Fault, Operations, OpsError};
 use vintner_proto::v1::{
@@ -12,7 +12,7 @@ use super::{
     fake::{Fake, Mood},
     service,
 };
-use crate::{Client, FAULT_KEY};
+use crate::{Client, FAULT_KEY, status::to_error};
 
 const MESSAGE: &str = "the view `é` does not exist\n  did you mean `e`? 100%";
 
@@ -213,4 +213,15 @@ async fn a_client_of_another_version_may_call_what_is_not_there() {
         .await;
     assert_eq!(status.unwrap_err().code(), Code::Unimplemented);
     service.stop().await;
+}
+
+#[test]
+fn a_connection_that_is_lost_in_the_midst_of_an_answer_is_a_store_that_failed() {
+    let lost = std::io::Error::other("reading a body");
+    let error = to_error(&Status::from_error(Box::new(lost)), "http://here");
+    assert_eq!(error.fault, Fault::Store);
+    insta::assert_snapshot!(error, @"the connection to the service at http://here was lost before the whole answer had come (reading a body); try again when the service is back");
+    // What the service itself says has no source.
+    let error = to_error(&Status::internal("it fails"), "http://here");
+    assert_eq!(error.fault, Fault::Internal);
 }
