@@ -1,5 +1,7 @@
 //! `delete`: rows of entities go from both stores, stay away, and are told of; killed anywhere and done again, it is done.
 
+mod servers;
+
 use std::{
     fs, thread,
     time::{Duration, Instant},
@@ -9,7 +11,7 @@ use serde_json::{Value as Json, json};
 use vintner_testkit::redis::RedisServer;
 
 use crate::{
-    harness::{Ended, Repo},
+    harness::{Ended, Repo, Service},
     interrupt::{Calls, count, kill, spread, stop},
     stores::{assert_alike, deployment},
 };
@@ -40,17 +42,19 @@ const DELETE: &[&str] = &[
     "--yes",
 ];
 
-fn on(online_store: Option<&str>) -> Repo {
+/// A repo whose views are loaded and pushed to, with the embedded online store or in Redis as said. `more` comes before.
+fn on(redis: Option<&str>, more: impl FnOnce(&Repo)) -> Repo {
     let repo = Repo::new().at(NOW);
-    if let Some(url) = online_store {
+    if let Some(servers) = redis {
         repo.replace(
             "vintner.yaml",
             "{type: embedded, path: .vintner/online}",
-            &format!("{{type: redis, url: \"{url}\"}}"),
+            &format!("{{type: redis, {servers}}}"),
         );
         let view = "name: customer_profile\n";
         repo.replace("features.yaml", view, &format!("{view}near_cache: 1MiB\n"));
     }
+    more(&repo);
     repo.done(&["apply", "--yes"]);
     repo.done(&["materialize"]);
     repo.write("data/pushed.csv", PUSHED);
@@ -58,8 +62,29 @@ fn on(online_store: Option<&str>) -> Repo {
     repo
 }
 
+fn on_redis(url: &str) -> Repo {
+    on(Some(&format!("url: \"{url}\"")), |_| ())
+}
+
 fn filled() -> Repo {
-    on(None)
+    on(None, |_| ())
+}
+
+/// The statuses of customers, as a service tells them.
+fn statuses(repo: &Repo, service: &Service, customers: &[usize]) -> Vec<String> {
+    let entities: Vec<_> = customers
+        .iter()
+        .map(|id| format!("customer_id={id}"))
+        .collect();
+    let entities = entities.iter().flat_map(|entity| ["--entity", entity]);
+    let args = ["get-online", "--features", "customer_profile:plan"];
+    let to = ["--server", &service.url, "--format", "json"];
+    let args = [&args[..], &to, &entities.collect::<Vec<_>>()].concat();
+    // A client has no `--now` of its own.
+    let ended = Ended::of(repo.command(&args).env_remove("VINTNER_NOW"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let mut told: Json = serde_json::from_str(&ended.stdout).unwrap();
+    serde_json::from_value(told["features"]["plan"]["statuses"].take()).unwrap()
 }
 
 /// The statuses of customers 1 to 4, and what training rows find of them.
@@ -415,30 +440,9 @@ fn deletions_pushes_and_runs_of_several_processes_end_in_one_order() {
 #[test]
 fn a_service_with_a_near_cache_forgets_what_another_process_deletes() {
     let redis = RedisServer::start();
-    let repo = on(Some(&redis.url()));
+    let repo = on_redis(&redis.url());
     let service = repo.serve();
-    let status = || {
-        let args = [
-            "get-online",
-            "--features",
-            "customer_profile:plan",
-            "--entity",
-        ];
-        let args = [
-            &args[..],
-            &[
-                "customer_id=1",
-                "--server",
-                &service.url,
-                "--format",
-                "json",
-            ],
-        ];
-        let ended = Ended::of(repo.command(&args.concat()).env_remove("VINTNER_NOW"));
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        let told: Json = serde_json::from_str(&ended.stdout).unwrap();
-        told["features"]["plan"]["statuses"][0].clone()
-    };
+    let status = || statuses(&repo, &service, &[1]).remove(0);
     for _ in 0..3 {
         assert_eq!(status(), "PRESENT");
     }
@@ -463,12 +467,12 @@ fn a_service_with_a_near_cache_forgets_what_another_process_deletes() {
 fn a_run_that_meets_a_deletion_anywhere_ends_without_the_rows() {
     let redis = RedisServer::start_with(&["--databases", "64"]);
     let run = ["materialize", "--online-only"];
-    let calls = count(&on(Some(&redis.database_url(0))), &run, Calls::Socket);
+    let calls = count(&on_redis(&redis.database_url(0)), &run, Calls::Socket);
     let mut met = 0;
     for (number, at) in (1..).zip(spread(calls, 8)) {
         for is_killed in [false, true] {
             let database = 2 * number + u16::from(is_killed);
-            let repo = on(Some(&redis.database_url(database)));
+            let repo = on_redis(&redis.database_url(database));
             let Some(stopped) = stop(&repo, &run, Calls::Socket, at) else {
                 // How many of a run's commands go out in one call is chance, so that one run makes a few calls less.
                 continue;
