@@ -70,8 +70,8 @@ pub struct FoundTable {
     pub progress: Option<Progress>,
     /// How its columns differ from the view's, in words.
     pub difference: Option<String>,
-    /// Whether there are rows, none of which a run has computed.
-    pub has_only_pushed_rows: bool,
+    /// Whether a run has written it. None has when there were only pushes, and deletions of what was pushed.
+    pub had_runs: bool,
 }
 
 /// Why there is no plan.
@@ -373,7 +373,7 @@ impl Planner<'_> {
             return Some(difference.clone());
         }
         match &table.progress {
-            None if table.has_only_pushed_rows => None,
+            None if !table.had_runs => None,
             None => Some("the table's log no longer says what was read".to_owned()),
             Some(progress) if !progress.has_times_of(self.view) => {
                 Some("the rows' times are taken from other columns now".to_owned())

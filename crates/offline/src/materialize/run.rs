@@ -192,6 +192,7 @@ async fn look(
         return Ok(found);
     };
     let record = base.newest_progress().await.map_err(delta_error)?;
+    let has_record = record.is_some();
     let progress = record.and_then(Progress::read);
     if let Refresh::RowLocal { source: name } = &view.refresh
         && let Some(SourceState::Delta { version }) =
@@ -216,16 +217,16 @@ async fn look(
     let difference = ViewLayout::of(view).difference(&base.columns());
     let missing = progress.as_ref().and_then(|p| p.missing_features(view));
     found.table = Some(FoundTable {
-        has_only_pushed_rows: progress.is_none() && has_only_pushed_rows(base),
+        had_runs: has_record || has_rows_of_runs(base),
         progress,
         difference: difference.or(missing),
     });
     Ok(found)
 }
 
-fn has_only_pushed_rows(table: &TableState) -> bool {
+fn has_rows_of_runs(table: &TableState) -> bool {
     let files = table.files();
-    !files.is_empty() && files.iter().all(|file| file.origin() == Origin::Push)
+    files.iter().any(|file| file.origin() == Origin::Run)
 }
 
 fn declared<'a>(

@@ -208,6 +208,24 @@ async fn producers_and_later_pushes_are_as_they_were() {
 }
 
 #[tokio::test]
+async fn the_first_run_of_a_view_that_was_only_pushed_to_is_told_as_one_whatever_was_deleted() {
+    for view in [row_local(), windowed(None)] {
+        for gone in [&[][..], &[1], &[1, 2]] {
+            let world = World::new();
+            world.write("a", &[row(9, 10, 1)]);
+            let rows = pushed(&view, &[(1, 10, 1), (2, 10, 2)], NOW);
+            push_as(&mut open(&world, &view), &view, &rows, &[1]).await;
+            delete(&world, &view, gone, NOW).await;
+            let run = world.run(&view, NOW).await;
+            assert_eq!(run.plan.reason, "first run", "{gone:?}");
+            let left = [1, 2, 9].into_iter().filter(|key| !gone.contains(key));
+            let left: Vec<i64> = left.collect();
+            assert_eq!(keys_left(&world, &view).await, left);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_view_without_a_table_has_nothing_to_delete() {
     let world = World::new();
     let done = delete(&world, &row_local(), &[1], NOW).await;

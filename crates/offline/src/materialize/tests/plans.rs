@@ -43,7 +43,7 @@ fn found(view: &ViewRevision, read: Option<SourceState>, now: SourceState) -> Fo
         table: Some(FoundTable {
             progress: Some(progress),
             difference: None,
-            has_only_pushed_rows: false,
+            had_runs: true,
         }),
         sources: [("events".parse().unwrap(), now)].into(),
         followed: None,
