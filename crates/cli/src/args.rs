@@ -156,9 +156,9 @@ pub(crate) enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// List materialization runs, newest first
+    /// List what ran, newest first: materializations and deletions
     Runs {
-        /// Only runs of this view
+        /// Only what ran of this view
         view: Option<ViewName>,
         /// How many at the most
         #[arg(long, default_value_t = 20, value_name = "N")]

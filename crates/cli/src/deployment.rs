@@ -74,7 +74,7 @@ pub(crate) async fn open(global: &Global) -> Result<Box<dyn Operations>, Failure
     }
 }
 
-/// Who applies, for the registry's history: the user's name.
+/// Who applies or deletes, for the history of it: the user's name.
 pub(crate) fn author() -> String {
     ["VINTNER_AUTHOR", "USER", "LOGNAME"]
         .iter()

@@ -7,9 +7,9 @@ use serde_json::{Map, Value as Json, json};
 use vintner_core::{FeatureType, Timestamp, Value};
 use vintner_ops::{
     api::{
-        Changes, Checkup, Deleted, Detail, Difference, Health, OnlineResponse, Problem, Run,
-        Summary, Vacuumed, VacuumedFile, Version, ViewCompaction, ViewDeletion, ViewRun,
-        ViewTeardown, ViewVacuum, ViewVerification,
+        Changes, Checkup, Deleted, Detail, Difference, EntitiesDeleted, Health, OnlineResponse,
+        Problem, Run, Summary, Vacuumed, VacuumedFile, Version, ViewCompaction, ViewDeletion,
+        ViewRun, ViewTeardown, ViewVacuum, ViewVerification, Work,
     },
     push_file::FileReport,
 };
@@ -272,14 +272,29 @@ fn view_vacuum(done: &ViewVacuum) -> Json {
 
 /// `runs`
 pub(crate) fn run(run: &Run) -> Json {
-    let mut json = view_run(&run.view_run);
+    let (kind, mut json) = match &run.work {
+        Work::Materialized(run) => ("materialize", view_run(run)),
+        Work::Deleted(deleted) => ("delete", entities_deleted(deleted)),
+    };
     if let Some(fields) = json.as_object_mut() {
         fields.insert("id".into(), json!(run.id));
+        fields.insert("kind".into(), json!(kind));
         fields.insert("started_at".into(), time(run.started_at));
         fields.insert("finished_at".into(), time(run.finished_at));
         fields.insert("error".into(), json!(run.error));
     }
     json
+}
+
+fn entities_deleted(deleted: &EntitiesDeleted) -> Json {
+    json!({
+        "view": deleted.view.to_string(),
+        "author": deleted.author,
+        "entities": deleted.entities,
+        "found": deleted.found,
+        "rows": deleted.rows,
+        "online_rows": deleted.online_rows,
+    })
 }
 
 /// `list`

@@ -1,7 +1,8 @@
-//! What ran: one row per run of a view, in the operational table `system/materialization_runs`.
+//! What ran: one row per run of a view and per deletion from one, in the operational table
+//! `system/materialization_runs`.
 //!
 //! Start at [`Runs`]. The table is an ordinary Delta table, to be queried like any other. It is for people: nothing
-//! that a run does depends on it.
+//! that a run does depends on it. Whose rows were deleted is not in it.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -58,19 +59,9 @@ pub struct OnlineCounts {
     pub held_back: u64,
 }
 
-/// One run of one view.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunRecord {
-    /// The run.
-    pub id: Uuid,
-    /// The view's project.
-    pub project: ProjectName,
-    /// The view and its version.
-    pub view: ViewId,
-    /// What was done, in one word: `append`, `replace_all`, `push`.
-    pub kind: String,
-    /// Why.
-    pub reason: String,
+/// What a run has materialized.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Materialized {
     /// The first event time of the window, if it was one.
     pub window_start: Option<Timestamp>,
     /// The first event time after the window, if it has an end.
@@ -83,6 +74,64 @@ pub struct RunRecord {
     pub rows_left_out: u64,
     /// What came of the rows online; none when the run did not load them.
     pub online: Option<OnlineCounts>,
+}
+
+/// What was deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntitiesDeleted {
+    /// Who asked for it.
+    pub author: String,
+    /// How many entities were asked for.
+    pub entities: u64,
+    /// How many of them had a row.
+    pub found: u64,
+    /// Rows that went from the view's table.
+    pub rows: u64,
+    /// Rows that went online.
+    pub online_rows: u64,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A run: `materialize`.
+    Materialize(Materialized),
+    /// A deletion of entities' rows: `delete`.
+    Delete(EntitiesDeleted),
+}
+
+/// The kinds of [`Work`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Work::Materialize`].
+    Materialize,
+    /// [`Work::Delete`].
+    Delete,
+}
+
+impl Kind {
+    /// The word in the table.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Materialize => "materialize",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One run of one view, or one deletion from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRecord {
+    /// The run.
+    pub id: Uuid,
+    /// The view's project.
+    pub project: ProjectName,
+    /// The view and its version.
+    pub view: ViewId,
+    /// What was done.
+    pub work: Work,
+    /// What was done and why, in words.
+    pub reason: String,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -134,7 +183,7 @@ impl Runs {
         }
     }
 
-    /// The newest records, the newest first, of all or of some; none before the first run.
+    /// The newest records, the newest first, of all views or of one, of all kinds or of one; none before the first run.
     ///
     /// # Errors
     /// [`DeltaError`] when the table cannot be read.
@@ -142,6 +191,7 @@ impl Runs {
         &self,
         project: Option<&ProjectName>,
         view: Option<&ViewName>,
+        kind: Option<Kind>,
         limit: usize,
     ) -> Result<Vec<RunRecord>, DeltaError> {
         let Some(state) = self.table.newest().await? else {
@@ -152,6 +202,7 @@ impl Runs {
             for (column, wanted) in [
                 ("project", project.map(ProjectName::as_str)),
                 ("view", view.map(ViewName::as_str)),
+                ("kind", kind.map(Kind::word)),
             ] {
                 if let Some(wanted) = wanted {
                     rows = rows.filter(ident(column).eq(lit(wanted)))?;
@@ -236,6 +287,13 @@ fn small_files(state: &TableState) -> Vec<crate::delta::DataFile> {
 const TEXTS: [&str; 5] = ["run_id", "project", "view", "kind", "reason"];
 const COUNTS: [&str; 3] = ["rows_read", "rows_written", "rows_left_out"];
 const ONLINE: [&str; 3] = ["online_written", "online_kept", "online_held_back"];
+/// Those of a deletion: earlier releases had none.
+const DELETED: [&str; 4] = [
+    "entities",
+    "entities_found",
+    "rows_deleted",
+    "online_deleted",
+];
 
 fn schema() -> SchemaRef {
     let text = |name: &str, nullable| Field::new(name, ScalarType::String.arrow(), nullable);
@@ -248,6 +306,8 @@ fn schema() -> SchemaRef {
     fields.extend(ONLINE.iter().map(|name| count(name, true)));
     fields.extend([time("started_at", false), time("finished_at", false)]);
     fields.extend([text("outcome", false), text("error", true)]);
+    fields.push(text("author", true));
+    fields.extend(DELETED.iter().map(|name| count(name, true)));
     Arc::new(Schema::new(fields))
 }
 
@@ -265,25 +325,35 @@ fn write_batch(run: &RunRecord) -> Result<RecordBatch, ArrowError> {
         Outcome::Succeeded => "succeeded",
         Outcome::Failed => "failed",
     };
+    let (kind, materialized, deleted) = match &run.work {
+        Work::Materialize(done) => (Kind::Materialize, done, None),
+        Work::Delete(done) => (Kind::Delete, &Materialized::default(), Some(done)),
+    };
+    let online = materialized.online;
     let columns = vec![
         text(Some(&run.id.to_string())),
         text(Some(run.project.as_str())),
         text(Some(run.view.name.as_str())),
-        text(Some(&run.kind)),
+        text(Some(kind.word())),
         text(Some(&run.reason)),
         count(Some(u64::from(run.view.version.0))),
-        time(run.window_start),
-        time(run.window_end),
-        count(Some(run.rows_read)),
-        count(Some(run.rows_written)),
-        count(Some(run.rows_left_out)),
-        count(run.online.map(|online| online.written)),
-        count(run.online.map(|online| online.kept)),
-        count(run.online.map(|online| online.held_back)),
+        time(materialized.window_start),
+        time(materialized.window_end),
+        count(Some(materialized.rows_read)),
+        count(Some(materialized.rows_written)),
+        count(Some(materialized.rows_left_out)),
+        count(online.map(|online| online.written)),
+        count(online.map(|online| online.kept)),
+        count(online.map(|online| online.held_back)),
         time(Some(run.started_at)),
         time(Some(run.finished_at)),
         text(Some(outcome)),
         text(run.error.as_deref()),
+        text(deleted.map(|deleted| deleted.author.as_str())),
+        count(deleted.map(|deleted| deleted.entities)),
+        count(deleted.map(|deleted| deleted.found)),
+        count(deleted.map(|deleted| deleted.rows)),
+        count(deleted.map(|deleted| deleted.online_rows)),
     ];
     RecordBatch::try_new(schema(), columns)
 }
@@ -303,14 +373,6 @@ struct Row<'a> {
 impl Row<'_> {
     fn read(&self) -> Result<RunRecord, DataFusionError> {
         let version = self.count("view_version")?.unwrap_or_default();
-        let online = match self.count("online_written")? {
-            None => None,
-            Some(written) => Some(OnlineCounts {
-                written,
-                kept: self.count("online_kept")?.unwrap_or_default(),
-                held_back: self.count("online_held_back")?.unwrap_or_default(),
-            }),
-        };
         let must = |name: &str, time: Option<Timestamp>| time.ok_or_else(|| corrupt(name));
         Ok(RunRecord {
             id: self.parse("run_id")?,
@@ -322,14 +384,11 @@ impl Row<'_> {
                     .parse()
                     .map_err(|_| corrupt("view_version"))?,
             },
-            kind: self.parse("kind")?,
+            work: match self.text("kind")? {
+                Some(kind) if kind == Kind::Delete.word() => Work::Delete(self.deleted()?),
+                _ => Work::Materialize(self.materialized()?),
+            },
             reason: self.parse("reason")?,
-            window_start: self.time("window_start")?,
-            window_end: self.time("window_end")?,
-            rows_read: self.count("rows_read")?.unwrap_or_default(),
-            rows_written: self.count("rows_written")?.unwrap_or_default(),
-            rows_left_out: self.count("rows_left_out")?.unwrap_or_default(),
-            online,
             started_at: must("started_at", self.time("started_at")?)?,
             finished_at: must("finished_at", self.time("finished_at")?)?,
             outcome: match self.text("outcome")? {
@@ -337,6 +396,37 @@ impl Row<'_> {
                 _ => Outcome::Failed,
             },
             error: self.text("error")?.map(ToOwned::to_owned),
+        })
+    }
+
+    fn materialized(&self) -> Result<Materialized, DataFusionError> {
+        let count = |name| Ok::<_, DataFusionError>(self.count(name)?.unwrap_or_default());
+        let online = match self.count("online_written")? {
+            None => None,
+            Some(written) => Some(OnlineCounts {
+                written,
+                kept: count("online_kept")?,
+                held_back: count("online_held_back")?,
+            }),
+        };
+        Ok(Materialized {
+            window_start: self.time("window_start")?,
+            window_end: self.time("window_end")?,
+            rows_read: count("rows_read")?,
+            rows_written: count("rows_written")?,
+            rows_left_out: count("rows_left_out")?,
+            online,
+        })
+    }
+
+    fn deleted(&self) -> Result<EntitiesDeleted, DataFusionError> {
+        let count = |name| Ok::<_, DataFusionError>(self.count(name)?.unwrap_or_default());
+        Ok(EntitiesDeleted {
+            author: self.text("author")?.unwrap_or_default().to_owned(),
+            entities: count("entities")?,
+            found: count("entities_found")?,
+            rows: count("rows_deleted")?,
+            online_rows: count("online_deleted")?,
         })
     }
 
@@ -401,14 +491,13 @@ mod tests {
             id: Uuid::new_v4(),
             project: "flights".parse().unwrap(),
             view: view.parse().unwrap(),
-            kind: "append".to_owned(),
+            work: Work::Materialize(Materialized {
+                rows_read: 3,
+                rows_written: 2,
+                rows_left_out: 1,
+                ..Materialized::default()
+            }),
             reason: "`weather` has a new file".to_owned(),
-            window_start: None,
-            window_end: None,
-            rows_read: 3,
-            rows_written: 2,
-            rows_left_out: 1,
-            online: None,
             started_at: Timestamp::from_micros(started),
             finished_at: Timestamp::from_micros(started + 1),
             outcome: Outcome::Succeeded,
@@ -419,31 +508,87 @@ mod tests {
     #[tokio::test]
     async fn records_come_back_as_they_were_the_newest_first() {
         let runs = runs();
-        assert_eq!(runs.list(None, None, 10).await.unwrap(), []);
+        assert_eq!(runs.list(None, None, None, 10).await.unwrap(), []);
         let plain = run("weather@1", 10);
         let full = RunRecord {
-            window_start: Some(Timestamp::from_micros(-5)),
-            window_end: Some(Timestamp::from_micros(5)),
-            online: Some(OnlineCounts {
-                written: 1,
-                kept: 2,
-                held_back: 3,
+            work: Work::Materialize(Materialized {
+                window_start: Some(Timestamp::from_micros(-5)),
+                window_end: Some(Timestamp::from_micros(5)),
+                online: Some(OnlineCounts {
+                    written: 1,
+                    kept: 2,
+                    held_back: 3,
+                }),
+                ..Materialized::default()
             }),
             outcome: Outcome::Failed,
             error: Some("no space left on device".to_owned()),
             ..run("planes@3", 20)
         };
-        runs.try_record(&full).await.unwrap();
-        runs.try_record(&plain).await.unwrap();
-        let all = runs.list(None, None, 10).await.unwrap();
-        assert_eq!(all, [full.clone(), plain.clone()]);
-        assert_eq!(runs.list(None, None, 1).await.unwrap(), [full]);
+        let deletion = RunRecord {
+            work: Work::Delete(EntitiesDeleted {
+                author: "ann".to_owned(),
+                entities: 4,
+                found: 3,
+                rows: 9,
+                online_rows: 2,
+            }),
+            ..run("weather@1", 5)
+        };
+        for record in [&full, &deletion, &plain] {
+            runs.try_record(record).await.unwrap();
+        }
+        let all = runs.list(None, None, None, 10).await.unwrap();
+        assert_eq!(all, [full.clone(), plain.clone(), deletion.clone()]);
+        assert_eq!(runs.list(None, None, None, 1).await.unwrap(), [full]);
         let weather = "weather".parse().unwrap();
         let project = "flights".parse().unwrap();
-        let found = runs.list(Some(&project), Some(&weather), 10).await;
-        assert_eq!(found.unwrap(), [plain]);
+        let found = runs.list(Some(&project), Some(&weather), None, 10).await;
+        assert_eq!(found.unwrap(), [plain.clone(), deletion.clone()]);
+        for (kind, want) in [(Kind::Delete, deletion), (Kind::Materialize, plain)] {
+            let found = runs.list(None, Some(&weather), Some(kind), 10).await;
+            assert_eq!(found.unwrap(), [want], "{kind:?}");
+        }
         let other = "other".parse().unwrap();
-        assert_eq!(runs.list(Some(&other), None, 10).await.unwrap(), []);
+        assert_eq!(runs.list(Some(&other), None, None, 10).await.unwrap(), []);
+    }
+
+    /// The table of a release that recorded no deletions.
+    #[tokio::test]
+    async fn a_table_without_the_columns_of_deletions_is_read_and_gets_them() {
+        let runs = runs();
+        let old = run("weather@1", 1);
+        let whole = schema();
+        let known = whole.fields().len() - 1 - DELETED.len();
+        let batch = write_batch(&old).unwrap();
+        let batch = batch.project(&(0..known).collect::<Vec<_>>()).unwrap();
+        let columns = layout::delta_schema(&batch.schema()).unwrap();
+        let mut files = DataFiles::new(
+            &runs.table,
+            &columns,
+            vec!["started_at".to_owned()],
+            Origin::Run,
+            Arrangement::AsTheyCome,
+        );
+        files.write(0, &batch).await.unwrap();
+        let change = Change {
+            written: files.finish().await.unwrap(),
+            removes: Vec::new(),
+            columns: Columns::New(columns),
+            effect: Effect::Appends,
+            producers: Vec::new(),
+            info: Vec::new(),
+        };
+        change.commit(&runs.table, None).await.unwrap();
+        let all = runs.list(None, None, None, 10).await.unwrap();
+        assert_eq!(all, std::slice::from_ref(&old));
+        let new = RunRecord {
+            work: Work::Delete(EntitiesDeleted::default()),
+            ..run("weather@1", 2)
+        };
+        runs.try_record(&new).await.unwrap();
+        let all = runs.list(None, None, None, 10).await.unwrap();
+        assert_eq!(all, [new, old]);
     }
 
     #[tokio::test]
@@ -454,7 +599,7 @@ mod tests {
             let started = i64::try_from(started).unwrap();
             runs.try_record(&run("weather@1", started)).await.unwrap();
         }
-        let all = runs.list(None, None, 1000).await.unwrap();
+        let all = runs.list(None, None, None, 1000).await.unwrap();
         assert_eq!(all.len(), count);
         let state = runs.table.newest().await.unwrap().unwrap();
         assert!(state.files().len() < 10, "{}", state.files().len());
@@ -478,7 +623,10 @@ mod tests {
         let later = "2099-01-01T00:00:00Z".parse().unwrap();
         let done = vacuum_runs(&store, &request, later).await.unwrap();
         assert_eq!(done.deleted.len(), SMALL_FILES);
-        assert_eq!(runs.list(None, None, 1000).await.unwrap().len(), count);
+        assert_eq!(
+            runs.list(None, None, None, 1000).await.unwrap().len(),
+            count
+        );
         let again = vacuum_runs(&store, &request, later).await.unwrap();
         assert_eq!(again, Vacuum::default());
     }
@@ -492,7 +640,7 @@ mod tests {
         for result in futures::future::join_all(written).await {
             result.unwrap();
         }
-        assert_eq!(runs.list(None, None, 100).await.unwrap().len(), 8);
+        assert_eq!(runs.list(None, None, None, 100).await.unwrap().len(), 8);
     }
 
     #[tokio::test]
@@ -500,6 +648,6 @@ mod tests {
         let objects = Arc::new(InMemory::new());
         let runs = over(Arc::new(FaultyStore::after(0, objects)));
         runs.record(&run("weather@1", 10)).await;
-        assert_eq!(runs.list(None, None, 10).await.unwrap(), []);
+        assert_eq!(runs.list(None, None, None, 10).await.unwrap(), []);
     }
 }

@@ -114,7 +114,7 @@ pub trait Operations: Send + Sync {
         author: &str,
     ) -> Result<RegistryVersion, OpsError>;
 
-    /// The materialization runs, newest first.
+    /// The runs, and the deletions, newest first.
     async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError>;
 
     /// Puts the rows of views' tables into few files that scans can skip; of all views when none is named.
@@ -635,7 +635,7 @@ pub struct ViewDetail {
     pub rows: Option<u64>,
     /// The newest event time in its Delta table.
     pub newest_event: Option<Timestamp>,
-    /// Its last run.
+    /// Its last materialization.
     pub last_run: Option<Run>,
 }
 
@@ -654,19 +654,45 @@ pub struct Version {
     pub summary: String,
 }
 
-/// One materialization run of one view, as recorded.
+/// One run of one view, or one deletion from it, as recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// Its id.
     pub id: String,
     /// What it has done.
-    pub view_run: ViewRun,
+    pub work: Work,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
     /// What went wrong; empty when it was done.
     pub error: String,
+}
+
+/// What was done, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A materialization.
+    Materialized(ViewRun),
+    /// A deletion of entities' rows.
+    Deleted(EntitiesDeleted),
+}
+
+/// What a deletion has done to one view version. Whose rows they were is not recorded here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntitiesDeleted {
+    /// The view version.
+    pub view: ViewId,
+    /// Who asked for it.
+    pub author: String,
+    /// How many entities were asked for, each once.
+    pub entities: u64,
+    /// How many of them had a row, in the table or online.
+    pub found: u64,
+    /// How many rows were deleted from the table.
+    pub rows: u64,
+    /// How many were deleted online.
+    pub online_rows: u64,
 }
 
 /// What the compaction of one view's table has done.

@@ -16,6 +16,7 @@ mod materialize;
 mod online;
 mod push;
 mod readiness;
+mod records;
 mod resolve;
 mod serving;
 mod spine;
@@ -50,7 +51,7 @@ use vintner_offline::{
     delta::OfflineStore,
     materialize as offline,
     planner::session::{EngineConfig, SharedMemory, session_sharing},
-    runs::{OnlineCounts, Outcome, RunRecord, Runs},
+    runs::Kind,
     sources::Sources,
     stream::SessionContext,
 };
@@ -184,10 +185,6 @@ impl Local {
         Ok(next.version)
     }
 
-    fn run_table(&self) -> Result<Runs, OpsError> {
-        Runs::of(&self.offline).map_err(|error| OpsError::from_error(Fault::Store, error))
-    }
-
     /// The views that a request names, in the order of the registry; all when it names none.
     fn wanted<'a>(
         project: &'a Project,
@@ -210,7 +207,7 @@ impl Local {
         request: &MaterializeRequest,
         events: &(dyn Fn(MaterializeEvent) + Send + Sync),
     ) -> Result<ViewRun, OpsError> {
-        let (started_at, started) = (self.clock.now(), Instant::now());
+        let began = self.begin();
         let mut run = ViewRun::nothing(view.id.clone());
         let ended = self
             .materialize_into(project, view, request, events, &mut run)
@@ -220,41 +217,11 @@ impl Local {
             Err(_) => RunOutcome::Failed,
         };
         let meter = self.meters.view(&view.id);
-        meter.ran(started.elapsed(), &run, outcome);
-        let error = ended.as_ref().err().map(OpsError::chain);
-        let record = RunRecord {
-            id: uuid::Uuid::new_v4(),
-            project: self.project.clone(),
-            view: view.id.clone(),
-            kind: "materialize".to_owned(),
-            reason: run.plan.clone(),
-            window_start: request.window.map(|(start, _)| start),
-            window_end: request.window.map(|(_, end)| end),
-            rows_read: run.rows_read,
-            rows_written: run.rows_written,
-            rows_left_out: run.rows_left_out,
-            online: view.online.then_some(OnlineCounts {
-                written: run.online_written,
-                kept: run.online_kept,
-                held_back: run.online_held_back,
-            }),
-            started_at,
-            // Not by the clock, which may stand still, and then no run would take any time.
-            finished_at: Timestamp::from_micros(
-                started_at
-                    .micros()
-                    .saturating_add_unsigned(micros_since(started)),
-            ),
-            outcome: if error.is_some() {
-                Outcome::Failed
-            } else {
-                Outcome::Succeeded
-            },
-            error,
-        };
-        if let Ok(runs) = self.run_table() {
-            runs.record(&record).await;
-        }
+        meter.ran(began.instant.elapsed(), &run, outcome);
+        let work = records::materialized(&run, request.window, view.online);
+        let error = ended.as_ref().err();
+        self.record(&view.id, work, run.plan.clone(), began, error)
+            .await;
         ended.map(|()| run)
     }
 
@@ -437,7 +404,7 @@ impl Local {
             .await
             .map_err(failed)?;
         let last_run = self
-            .run_records(Some(&view.id.name), 1)
+            .records(Some(&view.id.name), Some(Kind::Materialize), 1)
             .await?
             .into_iter()
             .next();
@@ -447,19 +414,6 @@ impl Local {
             newest_event: table.as_ref().and_then(|table| table.newest_event()),
             last_run,
         })
-    }
-
-    async fn run_records(
-        &self,
-        view: Option<&ViewName>,
-        limit: usize,
-    ) -> Result<Vec<Run>, OpsError> {
-        let records = self
-            .run_table()?
-            .list(Some(&self.project), view, limit)
-            .await;
-        let records = records.map_err(|error| OpsError::from_error(Fault::Store, error))?;
-        Ok(records.into_iter().map(run_of).collect())
     }
 }
 
@@ -686,7 +640,7 @@ impl Operations for Local {
     }
 
     async fn runs(&self, view: Option<&ViewName>, limit: usize) -> Result<Vec<Run>, OpsError> {
-        self.run_records(view, limit).await
+        self.records(view, None, limit).await
     }
 
     async fn compact(&self, views: &[ViewName]) -> Result<Vec<ViewCompaction>, OpsError> {
@@ -926,31 +880,6 @@ fn change_of(change: &change::Change) -> Change {
         .to_owned(),
         reasons: change.reasons.clone(),
         data: change.data.clone(),
-    }
-}
-
-fn run_of(record: RunRecord) -> Run {
-    let online = record.online.unwrap_or_default();
-    let micros = record
-        .finished_at
-        .micros()
-        .saturating_sub(record.started_at.micros());
-    Run {
-        id: record.id.to_string(),
-        view_run: ViewRun {
-            plan: record.reason,
-            rows_read: record.rows_read,
-            rows_written: record.rows_written,
-            rows_left_out: record.rows_left_out,
-            online_written: online.written,
-            online_kept: online.kept,
-            online_held_back: online.held_back,
-            offline_micros: u64::try_from(micros).unwrap_or(0),
-            ..ViewRun::nothing(record.view)
-        },
-        started_at: record.started_at,
-        finished_at: record.finished_at,
-        error: record.error.unwrap_or_default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use vintner_ops::api::{Detail, ObjectKind, ViewDetail};
 use vintner_registry::model::{About, Refresh, ViewInput};
 
+use super::materialize::what_was_done;
 use crate::{
     args::{Format, Global, Kind},
     deployment,
@@ -191,7 +192,7 @@ fn describe_view(page: &mut Page, detail: &ViewDetail) {
     if let Some(run) = &detail.last_run {
         page.line(
             "last run",
-            format!("{}: {}", run.finished_at, run.view_run.plan),
+            format!("{}: {}", run.finished_at, what_was_done(run)),
         );
     }
     if let ViewInput::Query(query) = &view.input {

@@ -27,6 +27,7 @@ pub(crate) async fn delete(global: &Global, args: Delete) -> Result<Exit, Failur
         target: args.target,
         entities,
         dry_run: true,
+        author: deployment::author(),
     };
     if args.dry_run || !args.yes {
         let found = operations.delete(&request).await?;
@@ -148,7 +149,7 @@ fn retired(deleted: &Deleted) -> impl Iterator<Item = String> {
     })
 }
 
-fn counted(count: u64, one: &str, many: &str) -> String {
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     match count {
         1 => format!("1 {one}"),
         _ => format!("{} {many}", output::count(count)),

@@ -1,8 +1,9 @@
 //! `materialize` and `runs`.
 
 use vintner_core::ViewName;
-use vintner_ops::api::{MaterializeRequest, Scope, ViewRun};
+use vintner_ops::api::{EntitiesDeleted, MaterializeRequest, Run, Scope, ViewRun, Work};
 
+use super::delete::counted;
 use crate::{
     args::{Format, Global, Materialize},
     deployment,
@@ -63,25 +64,55 @@ pub(crate) async fn runs(
                 "time",
                 "what was done",
             ],
-            runs.iter()
-                .map(|run| {
-                    vec![
-                        run.started_at.to_string(),
-                        run.view_run.view.to_string(),
-                        output::count(run.view_run.rows_written),
-                        output::count(run.view_run.online_written),
-                        output::seconds(run.view_run.offline_micros + run.view_run.online_micros),
-                        if run.error.is_empty() {
-                            run.view_run.plan.clone()
-                        } else {
-                            format!("failed: {}", run.error)
-                        },
-                    ]
-                })
-                .collect(),
+            runs.iter().map(recorded).collect(),
         )?,
     }
     Ok(Exit::Done)
+}
+
+fn recorded(run: &Run) -> Vec<String> {
+    let (view, written, online) = match &run.work {
+        Work::Materialized(run) => (&run.view, run.rows_written, run.online_written),
+        Work::Deleted(deleted) => (&deleted.view, 0, 0),
+    };
+    let micros = run
+        .finished_at
+        .micros()
+        .saturating_sub(run.started_at.micros());
+    vec![
+        run.started_at.to_string(),
+        view.to_string(),
+        output::count(written),
+        output::count(online),
+        output::seconds(u64::try_from(micros).unwrap_or(0)),
+        what_was_done(run),
+    ]
+}
+
+/// What was done, or why it failed.
+pub(super) fn what_was_done(run: &Run) -> String {
+    match &run.work {
+        Work::Materialized(_) if !run.error.is_empty() => format!("failed: {}", run.error),
+        Work::Materialized(run) => run.plan.clone(),
+        Work::Deleted(deleted) => {
+            let EntitiesDeleted {
+                author,
+                entities,
+                rows,
+                online_rows,
+                ..
+            } = deleted;
+            let rows = counted(*rows, "row", "rows");
+            let entities = counted(*entities, "entity", "entities");
+            let online = output::count(*online_rows);
+            match run.error.is_empty() {
+                true => {
+                    format!("{author} deleted {entities}: {rows} of the table, {online} online")
+                }
+                false => format!("{author} deletes {entities}: failed: {}", run.error),
+            }
+        }
+    }
 }
 
 fn row(run: &ViewRun) -> Vec<String> {

@@ -266,6 +266,77 @@ fn what_a_person_reads() {
     insta::assert_snapshot!(time(&told));
 }
 
+/// Who deleted when from what and how much is among the runs; whose rows they were is not.
+#[test]
+fn a_deletion_is_told_among_the_runs_without_keys() {
+    let mut redis = RedisServer::start();
+    let repo = on_redis(&redis.url());
+    let deletions = |runs: Json| {
+        let mut runs: Vec<Json> = serde_json::from_value(runs).unwrap();
+        runs.retain(|run| run["kind"] == "delete");
+        runs
+    };
+    // Neither what is only said nor what is refused.
+    repo.done(&[DELETE, &["--dry-run"]].concat());
+    repo.failure(&[&DELETE[..3], &["customer=1", "--yes"]].concat());
+    assert_eq!(deletions(repo.json(&["runs"])), Vec::<Json>::new());
+
+    repo.done(DELETE);
+    let service = repo.serve();
+    let args = ["runs", "customer_profile", "--format", "json"];
+    let args = [&args[..], &["--server", &service.url]].concat();
+    // A client has no `--now` of its own.
+    let ended = Ended::of(repo.command(&args).env_remove("VINTNER_NOW"));
+    let served: Json = serde_json::from_str(&ended.stdout).unwrap();
+    for told in [repo.json(&["runs"]), served] {
+        let kinds = told.as_array().unwrap().iter();
+        let runs = kinds.filter(|run| run["kind"] == "materialize");
+        assert!(runs.count() > 0, "{told}");
+        let [mut deletion] = <[Json; 1]>::try_from(deletions(told)).unwrap();
+        for field in ["id", "finished_at"] {
+            let field = deletion[field].take();
+            assert!(
+                field.as_str().is_some_and(|text| text.len() > 20),
+                "{field}"
+            );
+        }
+        let want = json!({
+            "id": null,
+            "kind": "delete",
+            "view": "customer_profile@1",
+            "author": "tester",
+            "entities": 2,
+            "found": 1,
+            "rows": 3,
+            "online_rows": 1,
+            "started_at": NOW,
+            "finished_at": null,
+            "error": "",
+        });
+        assert_eq!(deletion, want);
+    }
+    assert_eq!(service.stop(), Some(0));
+    let shown = repo.json(&["show", "feature_view", "customer_profile"]);
+    assert_eq!(shown["last_run"]["kind"], "materialize", "{shown}");
+
+    redis.kill();
+    repo.failure(DELETE);
+    let failed = deletions(repo.json(&["runs"]));
+    let failed: Vec<_> = failed.iter().filter(|run| run["error"] != "").collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(
+        (&failed[0]["entities"], &failed[0]["rows"]),
+        (&json!(2), &json!(0))
+    );
+    let text = repo.done(&["runs"]).replace(&redis.url(), "REDIS");
+    for part in [
+        "tester deleted 2 entities: 3 rows of the table, 1 online\n",
+        "tester deletes 2 entities: failed: the online store REDIS is not available",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
 #[test]
 fn what_is_refused_is_told_with_its_place_and_deletes_nothing() {
     let repo = filled();

@@ -143,10 +143,6 @@ async fn attempt(
     done.files_removed = files.len();
     done.files_added = written.adds.len();
     done.bytes_added = written.bytes();
-    let reason = match entities.len() {
-        1 => "the rows of an entity were deleted".to_owned(),
-        count => format!("the rows of {count} entities were deleted"),
-    };
     let change = Change {
         written,
         removes: files.iter().map(DataFile::removal).collect(),
@@ -155,12 +151,23 @@ async fn attempt(
         producers: Vec::new(),
         info: vec![
             deletions.record(entities.iter(), at),
-            ("vintner.reason".to_owned(), json!(reason)),
+            (
+                "vintner.reason".to_owned(),
+                json!(deletion_reason(entities.len())),
+            ),
         ],
     };
     done.table_version = Some(change.commit(&table, Some(&base)).await?);
     done.elapsed = began.elapsed();
     Ok(done)
+}
+
+/// What a deletion of so many entities is, in words.
+pub fn deletion_reason(entities: usize) -> String {
+    match entities {
+        1 => "the rows of an entity were deleted".to_owned(),
+        count => format!("the rows of {count} entities were deleted"),
+    }
 }
 
 /// Whether runs leave out all of these anyway.

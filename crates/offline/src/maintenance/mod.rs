@@ -18,7 +18,7 @@ mod vacuum;
 mod tests;
 
 pub use compact::{Compaction, MaintenanceContext, compact_view};
-pub use delete::{Deletion, Mode, delete_entities};
+pub use delete::{Deletion, Mode, delete_entities, deletion_reason};
 pub use drop::{TableFiles, drop_table, table_files};
 pub use error::MaintenanceError;
 pub use vacuum::{DeletedFile, KeptFile, Pin, Vacuum, VacuumRequest, vacuum_runs, vacuum_view};

@@ -289,6 +289,8 @@ pub struct DeleteRequest {
     pub entities: Vec<EntityColumn>,
     /// Whether it is only said what would be deleted.
     pub dry_run: bool,
+    /// Who asks for it, for the records.
+    pub author: String,
 }
 
 /// What was deleted, or would be.

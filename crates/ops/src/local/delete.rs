@@ -3,16 +3,21 @@
 //! The table comes first since it is the system of record: what is online is made from it, and would come back. Its commit
 //! also says whose rows were deleted, by a digest of each key, so that whoever was cut short before the online store was
 //! reached is made good by the next load ([`super::forget`]), and a deletion that is repeated ends as one.
+//!
+//! Who asked, when, and what came of it stands among the records of runs; whose rows they were does not.
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashSet, time::Instant};
+use std::collections::HashSet;
 
 use vintner_core::EntityKey;
 use vintner_offline::{
-    maintenance::{Deletion, MaintenanceContext, MaintenanceError, Mode, delete_entities},
+    maintenance::{
+        Deletion, MaintenanceContext, MaintenanceError, Mode, delete_entities, deletion_reason,
+    },
     materialize::MaterializeContext,
+    runs::{EntitiesDeleted, Work},
     sources::Sources,
 };
 use vintner_registry::model::{Project, ViewRevision};
@@ -39,7 +44,7 @@ pub(super) async fn delete(local: &Local, request: &DeleteRequest) -> Result<Del
         retired: Vec::new(),
     };
     for view in views {
-        let mut deletion = of_view(local, view, &entities, request.dry_run).await?;
+        let mut deletion = of_view(local, view, &entities, request).await?;
         deletion.datasets = made_from(&saved, &deletion);
         done.views.push(deletion);
     }
@@ -162,13 +167,52 @@ fn entities_of(
     .collect()
 }
 
+/// Deletes from one view version; what was done is recorded, also of one that failed.
 async fn of_view(
     local: &Local,
     view: &ViewRevision,
     entities: &HashSet<EntityKey>,
-    dry_run: bool,
+    request: &DeleteRequest,
 ) -> Result<ViewDeletion, OpsError> {
-    let started = Instant::now();
+    let began = local.begin();
+    let mut done = ViewDeletion {
+        view: view.id.clone(),
+        entities: entities.len() as u64,
+        found: 0,
+        rows: 0,
+        online_rows: 0,
+        table_version: None,
+        files_removed: 0,
+        files_added: 0,
+        bytes_added: 0,
+        datasets: Vec::new(),
+        micros: 0,
+    };
+    let ended = delete_into(local, view, entities, request.dry_run, &mut done).await;
+    done.micros = micros_since(began.instant);
+    if !request.dry_run {
+        let work = Work::Delete(EntitiesDeleted {
+            author: request.author.clone(),
+            entities: done.entities,
+            found: done.found,
+            rows: done.rows,
+            online_rows: done.online_rows,
+        });
+        let reason = deletion_reason(entities.len());
+        local
+            .record(&view.id, work, reason, began, ended.as_ref().err())
+            .await;
+    }
+    ended.map(|()| done)
+}
+
+async fn delete_into(
+    local: &Local,
+    view: &ViewRevision,
+    entities: &HashSet<EntityKey>,
+    dry_run: bool,
+    done: &mut ViewDeletion,
+) -> Result<(), OpsError> {
     let now = local.clock.now();
     let session = local.session()?;
     let maintenance = MaintenanceContext {
@@ -186,6 +230,12 @@ async fn of_view(
     reached.map_err(online_error)?;
     let table = delete_entities(&maintenance, view, entities, now, mode).await;
     let table = table.map_err(table_error)?;
+    done.found = table.found.len() as u64;
+    done.rows = table.rows;
+    done.table_version = table.table_version;
+    done.files_removed = table.files_removed as u64;
+    done.files_added = table.files_added as u64;
+    done.bytes_added = table.bytes_added;
     let sources = Sources::new(&local.root);
     let context = MaterializeContext {
         store: &local.offline,
@@ -199,10 +249,9 @@ async fn of_view(
         view,
         now,
     };
-    let mut found = table.found.clone();
     // Also of a view that is not in the online store: it may have been.
-    let online_rows = from_online(&online, entities, &table, dry_run, &mut found).await;
-    let online_rows = online_rows.map_err(|error| match table.table_version {
+    let from_online = from_online(&online, entities, &table, dry_run, done).await;
+    from_online.map_err(|error| match table.table_version {
         Some(version) if !dry_run => OpsError::new(
             error.fault,
             format!(
@@ -214,38 +263,26 @@ async fn of_view(
             ),
         ),
         _ => error,
-    })?;
-    Ok(ViewDeletion {
-        view: view.id.clone(),
-        entities: entities.len() as u64,
-        found: found.len() as u64,
-        rows: table.rows,
-        online_rows,
-        table_version: table.table_version,
-        files_removed: table.files_removed as u64,
-        files_added: table.files_added as u64,
-        bytes_added: table.bytes_added,
-        datasets: Vec::new(),
-        micros: micros_since(started),
     })
 }
 
-/// The online rows; adds to the entities that were `found` to have some.
+/// The online rows, of which there may be some of entities that have none in the table.
 async fn from_online(
     online: &OnlineRows<'_>,
     entities: &HashSet<EntityKey>,
     table: &Deletion,
     dry_run: bool,
-    found: &mut HashSet<EntityKey>,
-) -> Result<u64, OpsError> {
+    done: &mut ViewDeletion,
+) -> Result<(), OpsError> {
     let keys: Vec<_> = entities.iter().cloned().collect();
     let stored = online.stored(&keys).await?;
-    let count = stored.len() as u64;
-    found.extend(stored.into_keys());
-    match dry_run {
-        true => Ok(count),
-        false => online.forget(keys, table.table_version).await,
-    }
+    let only_online = stored.keys().filter(|key| !table.found.contains(*key));
+    done.found += only_online.count() as u64;
+    done.online_rows = match dry_run {
+        true => stored.len() as u64,
+        false => online.forget(keys, table.table_version).await?,
+    };
+    Ok(())
 }
 
 /// The saved datasets that need versions of a table from before the deletion.

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 use vintner_core::{Timestamp, ViewId};
-use vintner_offline::{materialize::OnlineCursor, runs::Outcome};
+use vintner_offline::{
+    materialize::OnlineCursor,
+    runs::{Kind, Outcome},
+};
 use vintner_registry::model::{Refresh, ViewRevision};
 
 use super::{Local, online::online_error};
@@ -54,7 +57,7 @@ impl Local {
     async fn last_successes(&self) -> Result<BTreeMap<ViewId, Timestamp>, OpsError> {
         let records = self
             .run_table()?
-            .list(Some(&self.project), None, RUNS)
+            .list(Some(&self.project), None, Some(Kind::Materialize), RUNS)
             .await;
         let records = records.map_err(|error| OpsError::from_error(Fault::Store, error))?;
         let mut last = BTreeMap::new();

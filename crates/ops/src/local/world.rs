@@ -25,8 +25,8 @@ use vintner_repo::RepoFile;
 use crate::{
     Local, Operations, OpsError,
     api::{
-        After, EntityColumn, EntityRows, HistoricalRequest, MaterializeRequest, OnlineRequest,
-        OnlineResponse, Producer, PushReport, PushRequest, Scope, Spine, WriteToken,
+        After, DeleteRequest, EntityColumn, EntityRows, HistoricalRequest, MaterializeRequest,
+        OnlineRequest, OnlineResponse, Producer, PushReport, PushRequest, Scope, Spine, WriteToken,
     },
 };
 
@@ -288,6 +288,25 @@ pub(super) fn request(rows: &[Row], producer: Option<(&str, u64)>) -> PushReques
             name: name.to_owned(),
             sequence,
         }),
+    }
+}
+
+/// The join keys of entities.
+pub(super) fn entities(keys: &[i64]) -> Vec<EntityColumn> {
+    let values = keys.iter().map(|k| Some(Value::Int64(*k)));
+    vec![EntityColumn {
+        name: "k".to_owned(),
+        values: Column::of(FeatureType::Scalar(ScalarType::Int64), values).unwrap(),
+    }]
+}
+
+/// Deletes entities of the view.
+pub(super) fn deletion(keys: &[i64]) -> DeleteRequest {
+    DeleteRequest {
+        target: "readings".parse().unwrap(),
+        entities: entities(keys),
+        dry_run: false,
+        author: "ann".to_owned(),
     }
 }
 

@@ -260,6 +260,7 @@ impl Travels for DeleteRequest {
             target: self.target.to_string(),
             entities: to_each(self.entities)?,
             dry_run: self.dry_run,
+            author: self.author,
         })
     }
 
@@ -268,6 +269,7 @@ impl Travels for DeleteRequest {
             target: parse("target", &message.target)?,
             entities: from_each("entities", message.entities)?,
             dry_run: message.dry_run,
+            author: message.author,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Materialization runs.
 
-use vintner_ops::api::{MaterializeEvent, MaterializeRequest, Phase, Run, Scope, ViewRun};
+use vintner_ops::api::{
+    EntitiesDeleted, MaterializeEvent, MaterializeRequest, Phase, Run, Scope, ViewRun, Work,
+};
 use vintner_proto::{convert::ConvertError, v1};
 
 use super::{Travels, chosen, from_each, instant, missing, parse_each, required, texts, to_each};
@@ -76,13 +78,42 @@ impl Travels for ViewRun {
     }
 }
 
+impl Travels for EntitiesDeleted {
+    type Message = v1::EntitiesDeleted;
+
+    fn into_message(self) -> Result<Self::Message, ConvertError> {
+        Ok(v1::EntitiesDeleted {
+            view: Some(self.view.into_message()?),
+            author: self.author,
+            entities: self.entities,
+            found: self.found,
+            rows: self.rows,
+            online_rows: self.online_rows,
+        })
+    }
+
+    fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
+        Ok(Self {
+            view: required("view", message.view)?,
+            author: message.author,
+            entities: message.entities,
+            found: message.found,
+            rows: message.rows,
+            online_rows: message.online_rows,
+        })
+    }
+}
+
 impl Travels for Run {
     type Message = v1::Run;
 
     fn into_message(self) -> Result<Self::Message, ConvertError> {
         Ok(v1::Run {
             id: self.id,
-            view_run: Some(self.view_run.into_message()?),
+            work: Some(match self.work {
+                Work::Materialized(run) => v1::run::Work::ViewRun(run.into_message()?),
+                Work::Deleted(deleted) => v1::run::Work::Deleted(deleted.into_message()?),
+            }),
             started_at: self.started_at.micros(),
             finished_at: self.finished_at.micros(),
             error: self.error,
@@ -92,7 +123,12 @@ impl Travels for Run {
     fn from_message(message: Self::Message) -> Result<Self, ConvertError> {
         Ok(Self {
             id: message.id,
-            view_run: required("view_run", message.view_run)?,
+            work: match message.work.ok_or_else(|| missing("work"))? {
+                v1::run::Work::ViewRun(run) => Work::Materialized(ViewRun::from_message(run)?),
+                v1::run::Work::Deleted(deleted) => {
+                    Work::Deleted(EntitiesDeleted::from_message(deleted)?)
+                }
+            },
             started_at: instant(message.started_at),
             finished_at: instant(message.finished_at),
             error: message.error,

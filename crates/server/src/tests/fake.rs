@@ -25,14 +25,14 @@ use vintner_ops::{
     Fault, Operations, OpsError,
     api::{
         ApplyReport, Change, Changes, CheckReport, Checkup, Dataset, DeleteRequest, Deleted,
-        Detail, Difference, EntityRows, Example, FeatureLint, FolderVacuum, Health,
-        HistoricalReport, HistoricalRequest, KeptRows, KeysSeen, Lint, MaterializeEvent,
+        Detail, Difference, EntitiesDeleted, EntityRows, Example, FeatureLint, FolderVacuum,
+        Health, HistoricalReport, HistoricalRequest, KeptRows, KeysSeen, Lint, MaterializeEvent,
         MaterializeRequest, ObjectKind, OnlineColumn, OnlineRequest, OnlineResponse, OnlineView,
         Phase, PinnedFile, PlanReport, Problem, PushOutcome, PushReport, PushRequest, ResultRows,
         Run, ServiceColumn, Severity, Spine, Split, Summary, TableRead, TeardownRequest,
         TrainingRows, VacuumRequest, Vacuumed, VacuumedFile, VerifyRequest, Version,
         ViewCompaction, ViewDeletion, ViewDetail, ViewLint, ViewRun, ViewTeardown, ViewVacuum,
-        ViewVerification,
+        ViewVerification, Work,
     },
     lint::findings,
 };
@@ -210,7 +210,17 @@ fn view_run(view: &str) -> ViewRun {
 fn run(id: usize, view: &str) -> Run {
     Run {
         id: format!("run-{id}"),
-        view_run: view_run(view),
+        work: match id {
+            0 => Work::Materialized(view_run(view)),
+            _ => Work::Deleted(EntitiesDeleted {
+                view: view.parse().unwrap(),
+                author: "ann".to_owned(),
+                entities: 1,
+                found: 2,
+                rows: 3,
+                online_rows: u64::MAX,
+            }),
+        },
         started_at: Timestamp::from_micros(-1),
         finished_at: Timestamp::MAX,
         error: if id == 0 { "it failed" } else { "" }.to_owned(),
@@ -751,7 +761,7 @@ impl Operations for Fake {
                     delta_version: seen.then_some(0),
                     rows: seen.then_some(u64::MAX),
                     newest_event: seen.then_some(Timestamp::BEGINNING),
-                    last_run: seen.then(|| run(1, &format!("{name}@2"))),
+                    last_run: seen.then(|| run(0, &format!("{name}@2"))),
                 }))
             }
             ObjectKind::FeatureService => Detail::FeatureService {

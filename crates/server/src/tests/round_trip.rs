@@ -303,6 +303,7 @@ async fn delete() {
             target: target.parse().unwrap(),
             entities,
             dry_run,
+            author: "ann".to_owned(),
         };
         check(async |ops| ops.delete(&request).await).await;
     }

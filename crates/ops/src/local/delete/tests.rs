@@ -1,11 +1,19 @@
-//! Deletions beside a model that keeps rows in lists, and deletions in the midst of what others write.
+//! What a deletion tells and refuses, and deletions in the midst of what others write. Any order of them with runs, pushes
+//! and kills is in the histories of deployments.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex},
 };
 
+use crate::{
+    Fault, Local, Operations,
+    api::{
+        After, DeleteRequest, Deleted, EntityColumn, Repair, Sample, Scope, VerifyRequest,
+        ViewDeletion,
+    },
+    local::world::{self, Row, SOMEBODY, START, World, after, deletion, entities, push},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -16,18 +24,6 @@ use vintner_online::{
     Expiry, KeyCursor, KeyPage, Load, Lookup, OnlineError, OnlineRow, OnlineStore, Probe,
     Replacement, Status, StoreInfo, WriteReport,
 };
-use vintner_testkit::redis::RedisServer;
-
-use crate::{
-    Fault, Local, Operations,
-    api::{
-        After, DeleteRequest, Deleted, EntityColumn, Repair, Sample, Scope, VerifyRequest,
-        ViewDeletion,
-    },
-    local::world::{self, Row, SOMEBODY, START, World, after, push, request},
-};
-
-const TTL: i64 = 40;
 
 /// The same deployment, as another process has it.
 fn another(world: &World) -> Local {
@@ -43,59 +39,6 @@ async fn online(local: &Local, k: i64) -> (Status, Option<i64>) {
         _ => None,
     };
     (column.statuses[0], value)
-}
-
-/// The row that counts for a key at a moment: the greatest times, and of equal ones the greatest value.
-fn model(rows: &[Row], k: i64, at: i64) -> Option<Row> {
-    let rows = rows.iter().filter(|row| row.0 == k && row.1 <= at);
-    rows.max_by_key(|row| (row.1, row.2, row.3)).copied()
-}
-
-/// Numbers that look like chance and are the same in every run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: i64) -> i64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        i64::try_from(self.0 >> 33).unwrap() % end
-    }
-
-    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        let end = i64::try_from(choices.len()).unwrap();
-        choices[usize::try_from(self.below(end)).unwrap()]
-    }
-}
-
-/// Few keys and few times, so that rows are late and tie.
-fn rows(chance: &mut Chance, now: i64) -> Vec<Row> {
-    let count = 1 + chance.below(4);
-    (0..count)
-        .map(|_| {
-            let event = now - chance.of(&[0, 0, 1, 5, TTL, TTL + 1]);
-            let created = event + chance.of(&[0, 0, -1]);
-            let value = chance.of(&[None, Some(1), Some(2), Some(3)]);
-            (chance.below(3), event, created, value)
-        })
-        .collect()
-}
-
-fn entities(keys: &[i64]) -> Vec<EntityColumn> {
-    let values = keys.iter().map(|k| Some(Value::Int64(*k)));
-    vec![EntityColumn {
-        name: "k".to_owned(),
-        values: Column::of(FeatureType::Scalar(ScalarType::Int64), values).unwrap(),
-    }]
-}
-
-fn deletion(keys: &[i64]) -> DeleteRequest {
-    DeleteRequest {
-        target: "readings".parse().unwrap(),
-        entities: entities(keys),
-        dry_run: false,
-    }
 }
 
 async fn delete(local: &Local, keys: &[i64]) -> ViewDeletion {
@@ -180,149 +123,6 @@ async fn deleted_rows_are_on_no_path_and_stay_away() {
         (Status::Present, Some(9))
     );
     assert_eq!(differing(&world.local, Repair::No).await, 0);
-}
-
-/// Rows as they should be, worked out from what was done.
-#[derive(Default)]
-struct Model {
-    source: Vec<Row>,
-    computed: Vec<Row>,
-    pushed: Vec<Row>,
-    deleted: BTreeMap<i64, i64>,
-}
-
-impl Model {
-    fn admitted(&self, rows: &[Row]) -> Vec<Row> {
-        let stays = |row: &&Row| self.deleted.get(&row.0).is_none_or(|at| row.1 > *at);
-        rows.iter().filter(stays).copied().collect()
-    }
-
-    fn all(&self) -> Vec<Row> {
-        [&self.computed[..], &self.pushed[..]].concat()
-    }
-
-    fn delete(&mut self, keys: &[i64], now: i64) -> (u64, u64) {
-        let all = self.all();
-        let gone = all.iter().filter(|row| keys.contains(&row.0));
-        let gone: Vec<_> = gone.collect();
-        let found: BTreeSet<_> = gone.iter().map(|row| row.0).collect();
-        let counts = (gone.len() as u64, found.len() as u64);
-        for rows in [&mut self.computed, &mut self.pushed] {
-            rows.retain(|row| !keys.contains(&row.0));
-        }
-        self.deleted.extend(keys.iter().map(|k| (*k, now)));
-        counts
-    }
-}
-
-/// A history of runs, pushes and deletions, by two processes. After each step both paths say what the model says, and
-/// `verify` finds nothing.
-async fn follows_the_model(seed: u64, world: World) {
-    let mut chance = Chance(seed);
-    let first = (SOMEBODY, START - 1, START - 1, Some(0));
-    let mut model_of = Model {
-        source: vec![first],
-        computed: vec![first],
-        ..Model::default()
-    };
-    world.materialize(Scope::Incremental).await;
-    let other = another(&world);
-    for step in 0..12 {
-        world.clock.set(world.now() + chance.of(&[0, 0, 1, 5, 20]));
-        let made = rows(&mut chance, world.now());
-        let local = match chance.below(2) {
-            0 => &world.local,
-            _ => &other,
-        };
-        let story = format!("seed {seed} step {step}");
-        match chance.below(8) {
-            0 | 1 => {
-                world.source(&format!("s{step}"), &made);
-                model_of.source.extend(&made);
-                let new = model_of.admitted(&made);
-                model_of.computed.extend(new);
-                world.materialize(Scope::Incremental).await;
-            }
-            2 => {
-                model_of.computed = model_of.admitted(&model_of.source);
-                world.materialize(Scope::FullRefresh).await;
-            }
-            3 => world.materialize(Scope::OnlineOnly).await,
-            4 | 5 => {
-                let keys = [&[0][..], &[1, 2], &[2, 7], &[0, 1]];
-                let keys = chance.of(&keys);
-                let (rows, found) = model_of.delete(keys, world.now());
-                let done = delete(local, keys).await;
-                assert_eq!((done.rows, done.found), (rows, found), "{story}");
-                let again = delete(local, keys).await;
-                assert_eq!((again.rows, again.online_rows), (0, 0), "{story}");
-                assert_eq!(again.table_version, done.table_version, "{story}");
-            }
-            _ => {
-                // Once more, as by one who has not heard the answer.
-                let name = format!("p{step}");
-                let request = request(&made, Some((&name, 1)));
-                local.push(&request).await.unwrap();
-                other.push(&request).await.unwrap();
-                model_of.pushed.extend(&made);
-            }
-        }
-        let all = model_of.all();
-        for k in 0..3 {
-            let want = match model(&all, k, world.now()) {
-                None => GONE,
-                Some(best) if best.1 + TTL < world.now() => (Status::OutsideMaxAge, None),
-                Some(best) => match best.3 {
-                    None => (Status::NullValue, None),
-                    Some(v) => (Status::Present, Some(v)),
-                },
-            };
-            for local in [&world.local, &other] {
-                let found = online(local, k).await;
-                assert_eq!(found, want, "{story} key {k}");
-            }
-        }
-        assert_eq!(differing(&world.local, Repair::No).await, 0, "{story}");
-        let asked: Vec<(i64, i64)> = (0..3)
-            .flat_map(|k| {
-                let moments = all
-                    .iter()
-                    .flat_map(|r| [r.1, r.1 - 1, r.1 + TTL, r.1 + TTL + 1]);
-                moments.map(move |at| (k, at))
-            })
-            .collect();
-        let want = asked.iter().map(|(k, at)| {
-            let best = model(&all, *k, *at)?;
-            (best.1 + TTL >= *at).then_some(best.3).flatten()
-        });
-        let want: Vec<_> = want.collect();
-        if !asked.is_empty() {
-            let found = world.historical(&asked, vec![]).await.unwrap();
-            assert_eq!(found, want, "{story}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn histories_agree_with_the_model_on_the_embedded_store() {
-    for seed in 1..4 {
-        follows_the_model(seed, World::new().await).await;
-    }
-}
-
-#[tokio::test]
-async fn histories_agree_with_the_model_on_redis() {
-    let redis = RedisServer::start();
-    for seed in 1..4 {
-        let database = u16::try_from(seed).unwrap();
-        let url = redis.database_url(database);
-        let store = format!("{{type: redis, url: \"{url}\"}}");
-        follows_the_model(
-            10 + seed,
-            World::with("p", &store, "ttl: 40us", START).await,
-        )
-        .await;
-    }
 }
 
 /// Before which call of a store something happens, once.
@@ -676,6 +476,7 @@ async fn what_makes_no_sense_is_refused_and_deletes_nothing() {
             target: target.parse().unwrap(),
             entities,
             dry_run: false,
+            author: String::new(),
         };
         let error = world.local.delete(&request).await.unwrap_err();
         assert!(
