@@ -57,8 +57,8 @@ pub trait Subject {
     /// Pushes rows. Ends when that is done, whatever was killed meanwhile.
     async fn push(&mut self, now: i64, rows: &[Row], kill: Option<Kill>) -> Pushed;
 
-    /// Deletes the online rows of entities, so that none of them has any.
-    async fn delete(&mut self, now: i64, entities: &[usize]);
+    /// Deletes all rows of entities, of a bare store the online rows. Ends when that is done, whatever was killed meanwhile.
+    async fn delete(&mut self, now: i64, entities: &[usize], kill: Option<Kill>);
 
     /// Brings back all online rows that the system of record has; false where there is no such system.
     async fn restore(&mut self, now: i64) -> bool;
@@ -180,11 +180,25 @@ pub async fn check<S: Subject>(
                 }
             }
             Act::Delete(entities) => {
-                subject.delete(clock, entities).await;
-                model.delete(entities);
-                written = Instant::now();
-                let agreed = agree(subject, &model, clock, clock, written).await;
-                agreed.map_err(|what| named(subject, what))?;
+                // What a server loses in the midst of a deletion is nobody's to bring back.
+                let kill = step
+                    .kill
+                    .filter(|kill| !matches!(kill.victim, Victim::Contents(_)));
+                subject.delete(clock, entities, kill).await;
+                model.delete(clock, entities);
+                if matches!(
+                    kill,
+                    Some(Kill {
+                        victim: Victim::Server(_),
+                        ..
+                    })
+                ) {
+                    model.restarted();
+                }
+                let trained = train(subject, &model).await;
+                trained.map_err(|what| named(subject, what))?;
+            }
+            Act::Restore => {
                 if subject.restore(clock).await {
                     model.load(clock);
                 }
@@ -209,7 +223,8 @@ pub async fn check<S: Subject>(
             agreed.map_err(|what| named(subject, what))?;
         }
     }
-    train(subject, &model).await
+    let trained = train(subject, &model).await;
+    trained.map_err(|what| format!("{}: in the end {what}", subject.name()))
 }
 
 /// Compares training rows at all boundaries.
@@ -224,8 +239,7 @@ async fn train<S: Subject>(subject: &mut S, model: &Model) -> Result<(), String>
         let want = model.training(entity, at);
         if found != want {
             return Err(format!(
-                "{}: a training row of entity {entity} at {at} gets {found:?}, not {want:?}",
-                subject.name()
+                "a training row of entity {entity} at {at} gets {found:?}, not {want:?}"
             ));
         }
     }

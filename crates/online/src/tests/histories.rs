@@ -187,7 +187,7 @@ impl Subject for Stored {
         }
     }
 
-    async fn delete(&mut self, _: i64, entities: &[usize]) {
+    async fn delete(&mut self, _: i64, entities: &[usize], _: Option<Kill>) {
         if self.fault == Some(Fault::NothingIsDeleted) {
             return;
         }

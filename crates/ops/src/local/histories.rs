@@ -259,14 +259,12 @@ impl Subject for Deployed {
         }
     }
 
-    async fn delete(&mut self, _: i64, entities: &[usize]) {
-        let keys: Vec<EntityKey> = entities.iter().copied().map(encoded).collect();
-        let (project, view) = (self.project.parse().unwrap(), "readings@1".parse().unwrap());
-        let store = self.world.local.online().await.unwrap();
-        let began = Instant::now();
-        while let Err(error) = store.delete_rows(&project, &view, &keys).await {
-            assert!(began.elapsed() < DEADLINE, "{error}");
-        }
+    async fn delete(&mut self, now: i64, entities: &[usize], kill: Option<Kill>) {
+        let keys: Vec<String> = entities
+            .iter()
+            .map(|&entity| key(entity).to_string())
+            .collect();
+        self.done(&format!("delete {now} {}", keys.join(",")), kill);
     }
 
     async fn restore(&mut self, now: i64) -> bool {

@@ -54,10 +54,15 @@ pub struct Model {
     online: BTreeMap<usize, Row>,
     /// Rows that came when a greater one may have left the store already. They are there if it had.
     instead: BTreeMap<usize, Vec<Row>>,
-    /// What runs can find.
-    source: Vec<Row>,
+    /// What runs can find, and whether one has taken it: then it is new to none.
+    source: Vec<(Row, bool)>,
+    /// Until when rows of an entity are left out by runs, since they were deleted.
+    deleted: BTreeMap<usize, i64>,
+    /// All rows that have been deleted: nothing may know of them any more.
+    gone: Vec<Row>,
     /// What is in the system of record.
     table: Vec<Row>,
+    has_table: bool,
     has_pushed: bool,
     token: Token,
 }
@@ -71,6 +76,9 @@ impl Model {
             online: BTreeMap::new(),
             instead: BTreeMap::new(),
             source: Vec::new(),
+            deleted: BTreeMap::new(),
+            gone: Vec::new(),
+            has_table: false,
             table: Vec::new(),
             has_pushed: false,
             token: Token::Lost,
@@ -85,13 +93,22 @@ impl Model {
             }
             return;
         }
-        let known: Vec<Row> = rows.iter().map(|row| self.known(row)).collect();
+        let known = rows.iter().map(|row| (self.known(row), false));
+        let known: Vec<_> = known.collect();
         self.source.extend(known);
-        let taken = self.source.iter().copied().filter(|row| match range {
-            Range::News | Range::All => true,
-            Range::Window(start, end) => (start..end).contains(&row.event),
-        });
-        self.table.extend(taken);
+        self.has_table = true;
+        for (row, is_taken) in &mut self.source {
+            let is_read = match range {
+                Range::News => !*is_taken,
+                Range::All => true,
+                Range::Window(start, end) => (start..end).contains(&row.event),
+            };
+            *is_taken |= is_read;
+            let deleted = self.deleted.get(&row.entity);
+            if is_read && deleted.is_none_or(|at| row.event > *at) {
+                self.table.push(*row);
+            }
+        }
         self.load(now);
     }
 
@@ -117,14 +134,25 @@ impl Model {
         let known: Vec<Row> = rows.iter().map(|row| self.known(row)).collect();
         self.table.extend(known);
         if self.level == Level::Deployment {
-            (self.has_pushed, self.token) = (true, Token::Kept);
+            (self.has_table, self.has_pushed, self.token) = (true, true, Token::Kept);
         }
         let late = rows.iter().filter(|row| !self.put(now, **row));
         late.count() as u64
     }
 
-    /// Online rows are deleted; the table keeps them.
-    pub fn delete(&mut self, entities: &[usize]) {
+    /// All rows of entities are deleted, and runs bring back none of up to this moment. What is not there yet knows of
+    /// no deletion.
+    pub fn delete(&mut self, now: i64, entities: &[usize]) {
+        self.take_away(entities);
+        let goes = |row: &mut Row| entities.contains(&row.entity);
+        self.gone.extend(self.table.extract_if(.., goes));
+        if self.has_table {
+            let entities = entities.iter();
+            self.deleted.extend(entities.map(|entity| (*entity, now)));
+        }
+    }
+
+    fn take_away(&mut self, entities: &[usize]) {
         for entity in entities {
             self.online.remove(entity);
             self.instead.remove(entity);
@@ -133,7 +161,7 @@ impl Model {
 
     /// A server was emptied, and these online rows are gone.
     pub fn lose(&mut self, entities: &[usize]) {
-        self.delete(entities);
+        self.take_away(entities);
         self.token = Token::Lost;
     }
 
@@ -159,7 +187,8 @@ impl Model {
         best.value.filter(|_| counts)
     }
 
-    /// Moments at which training rows are worth asking for: where rows begin and cease to count.
+    /// Moments at which training rows are worth asking for: where rows begin and cease to count, or did before they were
+    /// deleted.
     pub fn moments(&self) -> Vec<i64> {
         let ttl = self.ttl.unwrap_or(0);
         let around = |row: &Row| {
@@ -171,7 +200,8 @@ impl Model {
                 end.saturating_add(1),
             ]
         };
-        let mut moments: Vec<i64> = self.table.iter().flat_map(around).collect();
+        let rows = self.table.iter().chain(&self.gone);
+        let mut moments: Vec<i64> = rows.flat_map(around).collect();
         moments.sort_unstable();
         moments.dedup();
         moments

@@ -37,8 +37,10 @@ pub enum Act {
     Materialize(Vec<Row>, Range),
     /// Rows are pushed.
     Push(Vec<Row>),
-    /// The online rows of entities are deleted, and brought back from the system of record if there is one.
+    /// All rows of entities are deleted, of a bare store the online rows.
     Delete(Vec<usize>),
+    /// All online rows are brought back from the system of record, if there is one.
+    Restore,
     /// A server is emptied.
     Empty,
     /// Time passes.
@@ -135,7 +137,8 @@ fn act(times: Palette) -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (rows(), range).prop_map(|(rows, range)| Act::Materialize(rows, range)),
         5 => rows().prop_map(Act::Push),
-        1 => prop::collection::vec(0..ENTITIES, 1..3).prop_map(Act::Delete),
+        2 => prop::collection::vec(0..ENTITIES, 1..3).prop_map(Act::Delete),
+        1 => Just(Act::Restore),
         1 => Just(Act::Empty),
         2 => passes.prop_map(Act::Pass),
         3 => prop::collection::vec(moments, 1..3).prop_map(Act::Read),

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     Local, Operations as _, OpsError,
     api::{PushOutcome, Scope},
-    local::world::{ByHand, Row, open, request, run},
+    local::world::{ByHand, Row, deletion, open, request, run},
 };
 
 /// Names the socket that the process listens to, and makes the binary one.
@@ -206,6 +206,10 @@ async fn write(
                 PushOutcome::AlreadyThere => "already_there",
             };
             return Ok(format!("{outcome} {} {}", report.late, report.token));
+        }
+        ("delete", [keys]) => {
+            let keys: Vec<i64> = keys.split(',').map(|key| key.parse().unwrap()).collect();
+            local.delete(&deletion(&keys)).await?;
         }
         other => panic!("{other:?}"),
     }
