@@ -60,6 +60,10 @@ bench-online: release $(BENCH_VENV)/requirements.txt ## Measure online reads and
 	@$(BENCH_VENV)/bin/python benches/bench_online.py --vintner $(TARGET_DIR)/release/vintner \
 		--load $(TARGET_DIR)/release/vintner-bench --report docs/benchmarks/online.md $(ARGS)
 
+.PHONY: bench-delete
+bench-delete: release ## Time the deletion of 1 and of 1,000 entities from a view of a million rows
+	@benches/bench_delete.py --vintner $(TARGET_DIR)/release/vintner $(ARGS)
+
 .PHONY: bench-memory
 bench-memory: ## Measure the memory of Redis per entity, in Vintner's layout and in Feast's
 	@cargo run --locked --quiet --release --package vintner-online --example memory_per_entity
