@@ -1,8 +1,8 @@
-//! Random histories through a real service: pushes, runs and reads over gRPC, with `kill -9` of the service at random
-//! moments, agree with the plain map of `vintner_testkit::history`.
+//! Random histories through a real service: pushes, runs, deletions and reads over gRPC, with `kill -9` of the service at
+//! random moments, agree with the plain map of `vintner_testkit::history`.
 //!
-//! The service's clock stands still, and nobody deletes: what histories say of times, deletions and servers that are
-//! killed is checked without a process between, in `vintner-ops`.
+//! The service's clock stands still: what histories say of times and of servers that are killed is checked without a process
+//! between, in `vintner-ops`.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -23,9 +23,9 @@ use vintner_core::{Boundary, Column, FeatureType, Knowledge, ScalarType, Timesta
 use vintner_ops::{
     Fault, Operations as _, OpsError,
     api::{
-        After, Detail, EntityColumn, EntityRows, HistoricalRequest, MaterializeRequest, ObjectKind,
-        OnlineRequest, OnlineResponse, Producer, PushOutcome, PushReport, PushRequest, Scope,
-        Spine, Status, WriteToken,
+        After, DeleteRequest, Detail, EntityColumn, EntityRows, HistoricalRequest,
+        MaterializeRequest, ObjectKind, OnlineRequest, OnlineResponse, Producer, PushOutcome,
+        PushReport, PushRequest, Scope, Spine, Status, WriteToken,
     },
 };
 use vintner_registry::selection::{FeatureRequest, NameStyle};
@@ -150,17 +150,30 @@ impl Served {
         panic!("it is not done");
     }
 
+    async fn run(
+        &mut self,
+        window: Option<(Timestamp, Timestamp)>,
+        scope: Scope,
+        kill: Option<Kill>,
+    ) {
+        let request = MaterializeRequest {
+            views: Vec::new(),
+            window,
+            scope,
+        };
+        let ask = move |client: Client| {
+            let request = request.clone();
+            async move { client.materialize(&request, &|_| ()).await }
+        };
+        self.done(ask, kill.map(|kill| kill.after), async |_| ())
+            .await;
+    }
+
     async fn online(&self, entities: &[usize], after: After) -> Option<Vec<Answer>> {
-        let keys = entities
-            .iter()
-            .map(|entity| Some(Value::Int64(key(*entity))));
         let request = OnlineRequest {
             features: readings(),
             names: NameStyle::Short,
-            entities: vec![EntityColumn {
-                name: "k".to_owned(),
-                values: Column::of(FeatureType::Scalar(ScalarType::Int64), keys).unwrap(),
-            }],
+            entities: columns(entities),
             after,
         };
         match self.client.get_online(request).await {
@@ -187,6 +200,17 @@ fn readings() -> FeatureRequest {
 /// An entity's value of the join key.
 fn key(entity: usize) -> i64 {
     [1, -1, 0, 7][entity]
+}
+
+/// The join keys of entities, as requests have them.
+fn columns(entities: &[usize]) -> Vec<EntityColumn> {
+    let keys = entities
+        .iter()
+        .map(|entity| Some(Value::Int64(key(*entity))));
+    vec![EntityColumn {
+        name: "k".to_owned(),
+        values: Column::of(FeatureType::Scalar(ScalarType::Int64), keys).unwrap(),
+    }]
 }
 
 fn answers(response: &OnlineResponse, entities: usize) -> Vec<Answer> {
@@ -276,17 +300,7 @@ impl Subject for Served {
             Range::All => (None, Scope::FullRefresh),
             Range::Window(start, end) => (Some((at(start), at(end))), Scope::Incremental),
         };
-        let request = MaterializeRequest {
-            views: Vec::new(),
-            window,
-            scope,
-        };
-        let ask = move |client: Client| {
-            let request = request.clone();
-            async move { client.materialize(&request, &|_| ()).await }
-        };
-        self.done(ask, kill.map(|kill| kill.after), async |_| ())
-            .await;
+        self.run(window, scope, kill).await;
     }
 
     async fn push(&mut self, _: i64, rows: &[Row], kill: Option<Kill>) -> Pushed {
@@ -311,12 +325,24 @@ impl Subject for Served {
         }
     }
 
-    async fn delete(&mut self, _: i64, _: &[usize]) {
-        unreachable!("nobody deletes");
+    async fn delete(&mut self, _: i64, entities: &[usize], kill: Option<Kill>) {
+        let request = DeleteRequest {
+            target: "readings".parse().unwrap(),
+            entities: columns(entities),
+            dry_run: false,
+            author: "ann".to_owned(),
+        };
+        let ask = move |client: Client| {
+            let request = request.clone();
+            async move { client.delete(&request).await }
+        };
+        self.done(ask, kill.map(|kill| kill.after), async |_| ())
+            .await;
     }
 
     async fn restore(&mut self, _: i64) -> bool {
-        unreachable!("nobody deletes");
+        self.run(None, Scope::OnlineOnly, None).await;
+        true
     }
 
     async fn empty(&mut self) -> Option<Vec<usize>> {
@@ -383,16 +409,16 @@ impl Subject for Served {
     }
 }
 
-/// Histories of pushes, runs and reads, in which the service is killed often.
+/// Histories of pushes, runs, deletions and reads, in which the service is killed often.
 fn drawn() -> impl Strategy<Value = Vec<Step>> {
     let after = select(vec![0, 2, 5, 10, 20, 40, 80]).prop_map(Duration::from_millis);
     let kills = prop::collection::vec(prop::option::weighted(0.4, after), 12);
     (history::history(Times::Near), kills).prop_map(|(steps, kills)| {
         let kept = steps.into_iter().zip(kills).filter_map(|(step, kill)| {
             let act = match step.act {
-                act @ (Act::Materialize(..) | Act::Push(_)) => act,
+                act @ (Act::Materialize(..) | Act::Push(_) | Act::Delete(_) | Act::Restore) => act,
                 Act::Read(_) => Act::Read(vec![0]),
-                Act::Delete(_) | Act::Empty | Act::Pass(_) => return None,
+                Act::Empty | Act::Pass(_) => return None,
             };
             let victim = Victim::Writer;
             let kill = kill.map(|after| Kill { victim, after });
