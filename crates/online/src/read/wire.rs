@@ -304,6 +304,20 @@ impl CellSink for WireColumn {
         Ok(())
     }
 
+    /// Both are little-endian.
+    fn is_as_stored(&self) -> bool {
+        matches!(
+            self.feature_type,
+            FeatureType::Scalar(ScalarType::Float32 | ScalarType::Float64 | ScalarType::Timestamp)
+        )
+    }
+
+    #[inline]
+    fn stored(&mut self, value: &[u8]) {
+        self.payload.extend_from_slice(value);
+        self.rows += 1;
+    }
+
     fn list(&mut self, list: ListRef<'_>) -> Result<(), Corrupt> {
         self.items(list.iter())
     }

@@ -73,6 +73,14 @@ pub trait CellSink {
     /// [`ColumnError::Type`] when the feature is of another type.
     fn scalar(&mut self, value: ScalarRef<'_>) -> Result<(), ColumnError>;
 
+    /// Whether values of fixed width stand here as they stand in rows, so that [`Self::stored`] takes them.
+    fn is_as_stored(&self) -> bool {
+        false
+    }
+
+    /// Takes a value as it stands in a row.
+    fn stored(&mut self, _value: &[u8]) {}
+
     /// Takes a list.
     ///
     /// # Errors
@@ -116,6 +124,15 @@ pub struct Row<'a> {
     header: RowHeader,
     layout: &'a RowLayout,
     bytes: &'a [u8],
+}
+
+/// Where rows of a layout have a value of fixed width.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    layout: &'a RowLayout,
+    /// From and to.
+    bytes: (usize, usize),
+    position: usize,
 }
 
 impl RowHeader {
@@ -243,6 +260,28 @@ impl<'a> Row<'a> {
         appended
             .map(|()| true)
             .map_err(|reason| self.corrupt(position, reason))
+    }
+
+    /// Where rows of this layout have the value of the feature at a position; none when it is of variable width.
+    pub(super) fn place(&self, position: usize) -> Option<Place<'a>> {
+        let slot = self.layout.slots.get(position)?;
+        match slot.width {
+            Width::Fixed(width) => Some(Place {
+                layout: self.layout,
+                bytes: (slot.at, slot.at + width),
+                position,
+            }),
+            Width::Variable { .. } => None,
+        }
+    }
+
+    /// The value at a place, as it stands in the row; none for null, and when the place is of another layout.
+    #[inline]
+    pub(super) fn stored(&self, place: &Place<'_>) -> Option<&'a [u8]> {
+        let (start, end) = place.bytes;
+        let is_there = std::ptr::eq(self.layout, place.layout)
+            && bit(self.bytes.get(HEADER_BYTES..)?, place.position);
+        is_there.then(|| self.bytes.get(start..end)).flatten()
     }
 
     fn corrupt(&self, position: usize, reason: Corrupt) -> RowDecodeError {

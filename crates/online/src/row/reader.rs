@@ -5,7 +5,7 @@ use vintner_registry::model::ViewRevision;
 
 use super::{
     RowLayout,
-    decode::{CellSink, Row, RowDecodeError, RowHeader},
+    decode::{CellSink, Place, Row, RowDecodeError, RowHeader},
 };
 
 /// Reads some features of a view version from its rows, whichever of its layouts they are written in.
@@ -81,7 +81,7 @@ impl RowReader {
     }
 }
 
-impl ReadRow<'_> {
+impl<'a> ReadRow<'a> {
     /// When the row was true and when it became known.
     pub fn time(&self) -> RowTime {
         self.row.time()
@@ -110,5 +110,17 @@ impl ReadRow<'_> {
             true => Field::Value,
             false => Field::Null,
         })
+    }
+
+    /// A feature's value as it stands in the row, where it is of fixed width and not null. `place` is where the row before
+    /// had it, and becomes where this one has it.
+    #[inline]
+    pub fn stored(&self, feature: usize, place: &mut Option<Place<'a>>) -> Option<&'a [u8]> {
+        if let Some(value) = place.as_ref().and_then(|place| self.row.stored(place)) {
+            return Some(value);
+        }
+        let position = (*self.positions.get(feature)?)?;
+        *place = self.row.place(position);
+        self.row.stored(place.as_ref()?)
     }
 }
