@@ -120,11 +120,11 @@ class Bench:
         child = self.stack.enter_context(processes.server(listen, port, self.work / f"{name}.log"))
         return f"http://127.0.0.1:{port}", child.pid
 
-    def empty(self) -> tuple[str, int]:
+    def empty(self, name: str, *flags: str) -> tuple[str, int]:
         """The empty handler; its URL and its process."""
         port = free_port()
-        listen = [str(self.args.load), "empty", "--listen", f"127.0.0.1:{port}"]
-        child = self.stack.enter_context(processes.server(listen, port, self.work / "empty.log"))
+        listen = [str(self.args.load), "empty", "--listen", f"127.0.0.1:{port}", *flags]
+        child = self.stack.enter_context(processes.server(listen, port, self.work / f"{name}.log"))
         return f"http://127.0.0.1:{port}", child.pid
 
     def ask(self, side: str, *words: str, process: int | None = None, entities: int | None = None, **flags: object) -> dict:
@@ -158,7 +158,8 @@ def serve_part(bench: Bench) -> None:
     embedded = bench.vintner("embedded", {"type": "embedded", "path": ".vintner/online"}, near_cache=False)
     for command in (on_redis, embedded):
         said([*command, "materialize"])
-    empty, empty_pid = bench.empty()
+    empty, empty_pid = bench.empty("empty")
+    floor, floor_pid = bench.empty("floor", "--redis", redis_url)
     ours, ours_pid = bench.serve(on_redis, "on-redis")
     local, local_pid = bench.serve(embedded, "embedded")
     bench.ask("near cache, 1 entity", "grpc", "--service", "near", url=ours, entities=bench.small, batch=1000, seconds=3)
@@ -167,6 +168,7 @@ def serve_part(bench: Bench) -> None:
     bench.rounds(
         lambda: bench.ask("empty handler, 1 entity", "grpc", url=empty, process=empty_pid),
         lambda: bench.ask("Redis through the service, 1 entity", "grpc", url=ours, process=ours_pid),
+        lambda: bench.ask("empty handler that asks Redis, 1 entity", "grpc", url=floor, process=floor_pid),
         lambda: bench.ask("redis crate GET", *raw),
         lambda: bench.ask("near cache, 1 entity", "grpc", "--service", "near", url=ours, process=ours_pid, entities=bench.small),
         lambda: bench.ask("embedded, 1 entity", "grpc", url=local, process=local_pid),
@@ -174,6 +176,7 @@ def serve_part(bench: Bench) -> None:
     bench.rounds(
         lambda: bench.ask("empty handler, 100 entities", "grpc", url=empty, process=empty_pid, batch=100),
         lambda: bench.ask("Redis through the service, 100 entities", "grpc", url=ours, process=ours_pid, batch=100),
+        lambda: bench.ask("empty handler that asks Redis, 100 entities", "grpc", url=floor, process=floor_pid, batch=100),
         lambda: bench.ask("redis crate MGET 100", *raw, batch=100),
         lambda: bench.ask("near cache, 100 entities", "grpc", "--service", "near", url=ours, process=ours_pid, entities=bench.small, batch=100),
         lambda: bench.ask("embedded, 100 entities", "grpc", url=local, process=local_pid, batch=100),
@@ -185,6 +188,8 @@ def serve_part(bench: Bench) -> None:
     half = median(bench.sides["Redis through the service, 1 entity"], "requests_per_s") / 2
     bench.rounds(
         lambda: bench.ask(f"Redis through the service, open loop at {half:,.0f}/s", "grpc", url=ours, rate=half),
+        lambda: bench.ask(f"empty handler, open loop at {half:,.0f}/s", "grpc", url=empty, rate=half),
+        lambda: bench.ask(f"empty handler that asks Redis, open loop at {half:,.0f}/s", "grpc", url=floor, rate=half),
         lambda: bench.ask(f"redis crate GET, open loop at {half:,.0f}/s", *raw, rate=half),
     )
     side = bench.sides
