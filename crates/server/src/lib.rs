@@ -32,6 +32,7 @@ mod registry_service;
 pub mod server;
 mod status;
 mod steps;
+mod unary;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,6 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -29,7 +28,7 @@ use tonic::{
     body::Body,
     codec::{BufferSettings, Codec, EncodeBuf, Encoder},
     metadata::MetadataMap,
-    server::{Grpc, NamedService, StreamingService, UnaryService},
+    server::{Grpc, NamedService, StreamingService},
 };
 use tonic_prost::ProstDecoder;
 use tower_service::Service;
@@ -43,13 +42,13 @@ use crate::{
     admission::Admission,
     answer::read,
     convert::{Travels, row_count},
-    guard, status,
+    guard, status, unary,
 };
 
 /// A request for so many entities lets those that came meanwhile be counted before it is worked on. A store that answers at
 /// once leaves no other moment for that: on a processor that is full, what is too much would wait unseen where it was
 /// sent from, until its time is over.
-const LARGE: usize = 100;
+const LARGE: usize = 500;
 /// How many requests of a stream are worked on at one time.
 const AHEAD: usize = 16;
 
@@ -134,10 +133,9 @@ impl OnlineHandlers {
     pub(crate) async fn get(
         &self,
         request: Request<v1::GetOnlineFeaturesRequest>,
-    ) -> Result<Response<Bytes>, Status> {
+    ) -> Result<Bytes, Status> {
         let patience = patience(deadline(request.metadata()));
-        let features = self.features(request.into_inner(), patience).await;
-        features.map(Response::new)
+        self.features(request.into_inner(), patience).await
     }
 
     /// `StreamOnlineFeatures`.
@@ -184,11 +182,18 @@ impl Service<http::Request<Body>> for OnlineServer {
         let method = request.uri().path().rsplit('/').next();
         match method {
             Some("GetOnlineFeatures") => {
-                let mut grpc = self.grpc();
-                Box::pin(async move { Ok(grpc.unary(Get(handlers), request).await) })
+                let most_bytes = self.max_message_bytes;
+                Box::pin(async move {
+                    let features = match unary::receive(request, most_bytes).await {
+                        Ok(request) => handlers.get(request).await,
+                        Err(status) => Err(status),
+                    };
+                    Ok(unary::answer(features))
+                })
             }
             Some("StreamOnlineFeatures") => {
-                let mut grpc = self.grpc();
+                let grpc = Grpc::new(EncodedAnswers);
+                let mut grpc = grpc.max_decoding_message_size(self.max_message_bytes);
                 Box::pin(async move { Ok(grpc.streaming(Stream(handlers), request).await) })
             }
             _ => {
@@ -196,24 +201,6 @@ impl Service<http::Request<Body>> for OnlineServer {
                 Box::pin(ready(Ok(unknown.into_http())))
             }
         }
-    }
-}
-
-impl OnlineServer {
-    fn grpc<Q: Message + Default + 'static>(&self) -> Grpc<EncodedAnswers<Q>> {
-        Grpc::new(EncodedAnswers(PhantomData)).max_decoding_message_size(self.max_message_bytes)
-    }
-}
-
-struct Get(Arc<OnlineHandlers>);
-
-impl UnaryService<v1::GetOnlineFeaturesRequest> for Get {
-    type Response = Bytes;
-    type Future = BoxFuture<'static, Result<Response<Bytes>, Status>>;
-
-    fn call(&mut self, request: Request<v1::GetOnlineFeaturesRequest>) -> Self::Future {
-        let handlers = Arc::clone(&self.0);
-        Box::pin(async move { handlers.get(request).await })
     }
 }
 
@@ -232,20 +219,20 @@ impl StreamingService<v1::StreamOnlineFeaturesRequest> for Stream {
     }
 }
 
-/// Requests are messages `Q`, answers are the bytes of messages.
-struct EncodedAnswers<Q>(PhantomData<Q>);
+/// Of a stream the answers are the bytes of messages.
+struct EncodedAnswers;
 
-impl<Q: Message + Default + 'static> Codec for EncodedAnswers<Q> {
+impl Codec for EncodedAnswers {
     type Encode = Bytes;
-    type Decode = Q;
+    type Decode = v1::StreamOnlineFeaturesRequest;
     type Encoder = AsTheyAre;
-    type Decoder = ProstDecoder<Q>;
+    type Decoder = ProstDecoder<Self::Decode>;
 
     fn encoder(&mut self) -> AsTheyAre {
         AsTheyAre
     }
 
-    fn decoder(&mut self) -> ProstDecoder<Q> {
+    fn decoder(&mut self) -> Self::Decoder {
         ProstDecoder::new(BufferSettings::default())
     }
 }

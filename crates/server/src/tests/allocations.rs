@@ -129,7 +129,7 @@ async fn a_request_asks_the_allocator_a_bounded_number_of_times() {
             let before = ASKED.with(Cell::get);
             let message = v1::GetOnlineFeaturesRequest::decode(bytes.as_slice()).unwrap();
             let answer = handlers.get(Request::new(message)).await;
-            let encoded = answer.unwrap().into_inner();
+            let encoded = answer.unwrap();
             asked = ASKED.with(Cell::get) - before;
             assert!(encoded.len() > FEATURES * 8 * usize::try_from(entities).unwrap());
         }
