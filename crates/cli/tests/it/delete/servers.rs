@@ -17,7 +17,7 @@ use crate::{
 const PART: usize = 300;
 /// The first of them. There are some before it that stay.
 const FIRST: usize = 100;
-const PARTS: usize = 5;
+const PARTS: usize = 16;
 
 /// How long a server may be away before its replica takes over.
 const IMPATIENT: Duration = Duration::from_millis(700);
@@ -288,7 +288,7 @@ fn failovers_are_survived(mut fleet: Fleet) {
     told(0..1);
 
     // Killed when some rows of a part are gone and some are not. Where that is is chance, so there are some attempts.
-    let (mut ends, mut gone) = ((calls / 2..=calls + 1).rev(), 1);
+    let (mut ends, mut gone) = ((calls / 2..=calls + 1).rev().cycle(), 1);
     let killed = loop {
         assert!(gone + 1 < PARTS, "no deletion was met in its midst");
         let delete = delete(&parts[gone]);
