@@ -168,6 +168,7 @@ def serve_part(bench: Bench) -> None:
     bench.rounds(
         lambda: bench.ask("empty handler, 1 entity", "grpc", url=empty, process=empty_pid),
         lambda: bench.ask("Redis through the service, 1 entity", "grpc", url=ours, process=ours_pid),
+        lambda: bench.ask("Redis through streams, 1 entity", "grpc", "--stream", url=ours, process=ours_pid),
         lambda: bench.ask("empty handler that asks Redis, 1 entity", "grpc", url=floor, process=floor_pid),
         lambda: bench.ask("redis crate GET", *raw),
         lambda: bench.ask("near cache, 1 entity", "grpc", "--service", "near", url=ours, process=ours_pid, entities=bench.small),
@@ -176,6 +177,7 @@ def serve_part(bench: Bench) -> None:
     bench.rounds(
         lambda: bench.ask("empty handler, 100 entities", "grpc", url=empty, process=empty_pid, batch=100),
         lambda: bench.ask("Redis through the service, 100 entities", "grpc", url=ours, process=ours_pid, batch=100),
+        lambda: bench.ask("Redis through streams, 100 entities", "grpc", "--stream", url=ours, process=ours_pid, batch=100),
         lambda: bench.ask("empty handler that asks Redis, 100 entities", "grpc", url=floor, process=floor_pid, batch=100),
         lambda: bench.ask("redis crate MGET 100", *raw, batch=100),
         lambda: bench.ask("near cache, 100 entities", "grpc", "--service", "near", url=ours, process=ours_pid, entities=bench.small, batch=100),
@@ -200,8 +202,26 @@ def serve_part(bench: Bench) -> None:
     bench.rows += [
         at_least("1 entity from Redis, 32 connections", "empty handler", through, one, rate, 0.75, "req/s"),
         at_least("the same", "redis crate, GET", through, side["redis crate GET"], rate, 0.4, "req/s"),
+        at_least(
+            "the same, over a stream for each connection",
+            "redis crate, GET",
+            side["Redis through streams, 1 entity"],
+            side["redis crate GET"],
+            rate,
+            0.4,
+            "req/s",
+        ),
         at_least("the same, near cache warm", "empty handler", side["near cache, 1 entity"], one, rate, 0.9, "req/s"),
         at_least("100 entities from Redis", "redis crate, MGET", through_many, side["redis crate MGET 100"], keys, 0.85, "keys/s"),
+        at_least(
+            "the same, over a stream for each connection",
+            "redis crate, MGET",
+            side["Redis through streams, 100 entities"],
+            side["redis crate MGET 100"],
+            keys,
+            0.85,
+            "keys/s",
+        ),
         at_most("1 entity, 5 views, p50", "1 view", side["5 views, 1 connection"], side["1 view, 1 connection"], "p50_us", 1.3),
         at_most(
             "p99 at half of the highest rate, open loop",

@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     load::{Load, Outcome},
-    side::{Http, Online, RedisGet, Work},
+    side::{Http, Online, OnlineStream, RedisGet, Work},
 };
 
 #[global_allocator]
@@ -57,6 +57,9 @@ enum Command {
         /// The feature service to ask for.
         #[arg(long, default_value = "all")]
         service: String,
+        /// One call for all requests of a connection, not a call for each.
+        #[arg(long)]
+        stream: bool,
         #[command(flatten)]
         load: LoadArgs,
     },
@@ -135,8 +138,22 @@ async fn main() -> Result<(), Error> {
             features,
             redis,
         } => empty::serve(listen, features, redis).await,
-        Command::Grpc { url, service, load } => {
+        Command::Grpc {
+            url,
+            service,
+            stream: false,
+            load,
+        } => {
             let connect = async || Online::connect(&url, &service, load.work()).await;
+            report(&load, load::run(&load.load(), connect).await?)
+        }
+        Command::Grpc {
+            url,
+            service,
+            stream: true,
+            load,
+        } => {
+            let connect = async || OnlineStream::connect(&url, &service, load.work()).await;
             report(&load, load::run(&load.load(), connect).await?)
         }
         Command::Redis {

@@ -5,10 +5,17 @@ use std::hash::{BuildHasher, RandomState};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
     net::TcpStream,
+    sync::mpsc,
 };
-use tonic::transport::{Channel, Endpoint};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
 use vintner_core::{EntityKey, JoinKey, KeySchema, KeyType, KeyValue};
-use vintner_proto::v1::{self, online_service_client::OnlineServiceClient};
+use vintner_proto::v1::{
+    self, online_service_client::OnlineServiceClient, stream_online_features_response::Answer,
+};
 
 use crate::Error;
 
@@ -49,32 +56,16 @@ impl Ids {
     }
 }
 
-/// `GetOnlineFeatures`.
-pub(crate) struct Online {
-    client: OnlineServiceClient<Channel>,
+/// Asks for a feature service's features of entities.
+struct Questions {
     service: String,
     ids: Ids,
 }
 
-impl Online {
-    pub(crate) async fn connect(url: &str, service: &str, work: Work) -> Result<Self, Error> {
-        let channel = Endpoint::from_shared(url.to_owned())?
-            .tcp_nodelay(true)
-            .connect()
-            .await?;
-        Ok(Self {
-            client: OnlineServiceClient::new(channel),
-            service: service.to_owned(),
-            ids: Ids::new(work),
-        })
-    }
-}
-
-impl Side for Online {
-    async fn ask(&mut self) -> Result<(), Error> {
-        let values: Vec<i64> = self.ids.next().collect();
-        let entities = values.len();
-        let request = v1::GetOnlineFeaturesRequest {
+impl Questions {
+    fn next(&mut self) -> v1::GetOnlineFeaturesRequest {
+        let values = self.ids.next().collect();
+        v1::GetOnlineFeaturesRequest {
             features: Some(v1::FeatureSelection {
                 selection: Some(v1::feature_selection::Selection::Service(
                     self.service.clone(),
@@ -88,9 +79,12 @@ impl Side for Online {
                 }),
             }],
             ..Default::default()
-        };
-        let answer = self.client.get_online_features(request).await?.into_inner();
-        let present = v1::FeatureStatus::Present as i32;
+        }
+    }
+
+    /// Whether an answer has all values.
+    fn check(&self, answer: &v1::GetOnlineFeaturesResponse) -> Result<(), Error> {
+        let (entities, present) = (self.ids.work.batch, v1::FeatureStatus::Present as i32);
         let good = answer
             .features
             .iter()
@@ -98,6 +92,80 @@ impl Side for Online {
         match good && !answer.features.is_empty() {
             true => Ok(()),
             false => Err("an answer has not every value; are all entities in the store?".into()),
+        }
+    }
+}
+
+async fn client(url: &str) -> Result<OnlineServiceClient<Channel>, Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?;
+    let channel = endpoint.tcp_nodelay(true).connect().await?;
+    Ok(OnlineServiceClient::new(channel))
+}
+
+/// `GetOnlineFeatures`: a call for each request.
+pub(crate) struct Online {
+    client: OnlineServiceClient<Channel>,
+    questions: Questions,
+}
+
+/// `StreamOnlineFeatures`: one call for all requests of a connection.
+pub(crate) struct OnlineStream {
+    asked: mpsc::Sender<v1::StreamOnlineFeaturesRequest>,
+    answers: Streaming<v1::StreamOnlineFeaturesResponse>,
+    questions: Questions,
+}
+
+impl Online {
+    pub(crate) async fn connect(url: &str, service: &str, work: Work) -> Result<Self, Error> {
+        Ok(Self {
+            client: client(url).await?,
+            questions: Questions {
+                service: service.to_owned(),
+                ids: Ids::new(work),
+            },
+        })
+    }
+}
+
+impl Side for Online {
+    async fn ask(&mut self) -> Result<(), Error> {
+        let request = self.questions.next();
+        let answer = self.client.get_online_features(request).await?;
+        self.questions.check(answer.get_ref())
+    }
+}
+
+impl OnlineStream {
+    pub(crate) async fn connect(url: &str, service: &str, work: Work) -> Result<Self, Error> {
+        let (asked, requests) = mpsc::channel(1);
+        let requests = ReceiverStream::new(requests);
+        let answers = client(url).await?.stream_online_features(requests).await?;
+        Ok(Self {
+            asked,
+            answers: answers.into_inner(),
+            questions: Questions {
+                service: service.to_owned(),
+                ids: Ids::new(work),
+            },
+        })
+    }
+}
+
+impl Side for OnlineStream {
+    async fn ask(&mut self) -> Result<(), Error> {
+        let request = v1::StreamOnlineFeaturesRequest {
+            request: Some(self.questions.next()),
+            ..Default::default()
+        };
+        self.asked.send(request).await?;
+        let answer = self
+            .answers
+            .message()
+            .await?
+            .and_then(|answer| answer.answer);
+        match answer {
+            Some(Answer::Features(features)) => self.questions.check(&features),
+            other => Err(format!("the stream answers {other:?}").into()),
         }
     }
 }
