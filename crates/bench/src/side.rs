@@ -63,6 +63,13 @@ struct Questions {
 }
 
 impl Questions {
+    fn new(service: &str, work: Work) -> Self {
+        Self {
+            service: service.to_owned(),
+            ids: Ids::new(work),
+        }
+    }
+
     fn next(&mut self) -> v1::GetOnlineFeaturesRequest {
         let values = self.ids.next().collect();
         v1::GetOnlineFeaturesRequest {
@@ -119,10 +126,7 @@ impl Online {
     pub(crate) async fn connect(url: &str, service: &str, work: Work) -> Result<Self, Error> {
         Ok(Self {
             client: client(url).await?,
-            questions: Questions {
-                service: service.to_owned(),
-                ids: Ids::new(work),
-            },
+            questions: Questions::new(service, work),
         })
     }
 }
@@ -143,10 +147,7 @@ impl OnlineStream {
         Ok(Self {
             asked,
             answers: answers.into_inner(),
-            questions: Questions {
-                service: service.to_owned(),
-                ids: Ids::new(work),
-            },
+            questions: Questions::new(service, work),
         })
     }
 }

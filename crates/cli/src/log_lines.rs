@@ -171,6 +171,31 @@ mod tests {
         written: Arc<Mutex<Vec<String>>>,
     }
 
+    /// Who reads what [`Stalled`] writes, when it is let go.
+    struct Reader {
+        was_asked: mpsc::Receiver<()>,
+        let_go: mpsc::Sender<()>,
+        written: Arc<Mutex<Vec<String>>>,
+    }
+
+    /// Lines of which so many bytes may wait, and their reader, who stalls.
+    fn stalled(most_bytes: usize) -> (LogLines, Reader) {
+        let (asked, was_asked) = mpsc::channel();
+        let (let_go, may) = mpsc::channel();
+        let written = Arc::default();
+        let out = Stalled {
+            asked,
+            may,
+            written: Arc::clone(&written),
+        };
+        let reader = Reader {
+            was_asked,
+            let_go,
+            written,
+        };
+        (LogLines::to(out, most_bytes).unwrap(), reader)
+    }
+
     impl Write for Stalled {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             let _ = self.asked.send(());
@@ -195,17 +220,9 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_dropped_whole_and_the_rest_comes_in_order() {
-        let (asked, was_asked) = mpsc::channel();
-        let (let_go, may) = mpsc::channel();
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let out = Stalled {
-            asked,
-            may,
-            written: Arc::clone(&written),
-        };
-        let lines = LogLines::to(out, 10).unwrap();
+        let (lines, reader) = stalled(10);
         entry(&lines, "first\n");
-        was_asked.recv_timeout(LONG).unwrap();
+        reader.was_asked.recv_timeout(LONG).unwrap();
         // One is on its way, and ten bytes may wait.
         for (line, dropped) in [
             ("12345\n", 0),
@@ -217,31 +234,26 @@ mod tests {
             entry(&lines, line);
             assert_eq!(lines.dropped().get(), dropped, "{line:?}");
         }
-        drop(let_go);
+        drop(reader.let_go);
         lines.end(LONG);
-        assert_eq!(*written.lock().unwrap(), ["first\n", "12345\n", "123\n"]);
+        assert_eq!(
+            *reader.written.lock().unwrap(),
+            ["first\n", "12345\n", "123\n"]
+        );
     }
 
     #[test]
     fn the_end_waits_for_what_is_not_out_and_not_for_ever() {
-        let (asked, was_asked) = mpsc::channel();
-        let (let_go, may) = mpsc::channel();
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let out = Stalled {
-            asked,
-            may,
-            written: Arc::clone(&written),
-        };
-        let lines = LogLines::to(out, 1000).unwrap();
+        let (lines, reader) = stalled(1000);
         for number in 0..100 {
             entry(&lines, &format!("{number}\n"));
         }
-        was_asked.recv_timeout(LONG).unwrap();
+        reader.was_asked.recv_timeout(LONG).unwrap();
         lines.end(Duration::from_millis(1));
-        assert_eq!(written.lock().unwrap().len(), 0);
-        drop(let_go);
+        assert_eq!(reader.written.lock().unwrap().len(), 0);
+        drop(reader.let_go);
         lines.end(LONG);
-        assert_eq!(written.lock().unwrap().len(), 100);
+        assert_eq!(reader.written.lock().unwrap().len(), 100);
         assert_eq!(lines.dropped().get(), 0);
     }
 }

@@ -8,22 +8,18 @@ use std::{fmt::Write as _, fs, process::Command, sync::Arc, time::Duration};
 use tokio::task::{JoinSet, block_in_place};
 use vintner_server::Client;
 
-use super::load::{GROWTH, MEASURE, ask, beside, closed, open, quantile, question, resident};
+use super::{
+    CONNECTIONS, LITTLE, MUCH, TIMES,
+    load::{GROWTH, MEASURE, ask, beside, closed, open, quantile, question, resident},
+};
 use crate::harness::{Repo, Service, until};
 
 /// How many entities a request asks for: many, so that to look them up takes far longer than to refuse to.
 const ENTITIES: i64 = 2000;
 /// How many calls are answered at one time.
 const CALLS: usize = 8;
-/// How much more is asked for than can be answered.
-const TIMES: f64 = 10.0;
-/// Over so many connections.
-const CONNECTIONS: usize = 16;
 /// How long callers wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(2);
-
-const MUCH: &str = "customer_profile:credit_limit";
-const LITTLE: &str = "customer_profile:plan";
 
 /// Keeps all threads of the service to one core. False where nothing does that.
 fn keep_to_one_core(service: &Service) -> bool {
